@@ -1,0 +1,382 @@
+//! The fixed-size door to the dense head: alone, and on top of LSTM layers as a
+//! classifier that trains.
+
+use crate::dense::{backward_rows, forward_rows};
+use crate::error::ShapeError;
+use crate::flat::{Flat, flat};
+use crate::init;
+use crate::layout::DenseShape;
+use crate::loss::{check_labels, cross_entropy_rows, softmax_rows};
+use crate::network::Network;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// A dense layer of `I` inputs and `O` outputs: its parameters, or their gradients.
+///
+/// ```
+/// use fused_lstm::Dense;
+///
+/// let dense = Dense { kernel: [[1.0], [2.0]], bias: [0.5] };
+/// assert_eq!(dense.forward(&[[[1.0, 1.0]]]), [[[3.5]]]);
+/// ```
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dense<const I: usize, const O: usize> {
+    /// `[I, O]`.
+    pub kernel: [[f32; O]; I],
+    /// `[O]`.
+    pub bias: [f32; O],
+}
+
+flat! {
+    [const I: usize, const O: usize] Dense<I, O> { kernel, bias };
+    [N: Flat, const H: usize, const C: usize] Classifier<N, H, C> { lstm, dense };
+    [W: Flat, const T: usize, const B: usize, const H: usize, const C: usize]
+        ClassifierWorkspace<W, T, B, H, C> { lstm, dy, dlogits, transposed };
+}
+
+impl<const I: usize, const O: usize> Dense<I, O> {
+    const SHAPE: DenseShape = DenseShape {
+        inputs: I,
+        outputs: O,
+    };
+
+    /// What training starts from: the kernel glorot-uniform, the bias 0.
+    pub fn glorot_uniform(mut random: impl FnMut() -> f32) -> Self {
+        let mut dense = Self::ZERO;
+        init::dense(Self::SHAPE, dense.as_flat_mut(), &mut random);
+        dense
+    }
+
+    /// x·W + b for `T` steps of `B` rows.
+    pub fn forward<const T: usize, const B: usize>(
+        &self,
+        x: &[[[f32; I]; B]; T],
+    ) -> [[[f32; O]; B]; T] {
+        let mut y = [[[0.0; O]; B]; T];
+        dispatch(DenseForward {
+            dense: self,
+            x,
+            y: &mut y,
+        });
+        y
+    }
+
+    /// The gradients of [`forward`](Self::forward), from `dy`: `gradients` is
+    /// accumulated to, the gradient of `x` is given back.
+    ///
+    /// ```
+    /// use fused_lstm::{Dense, Flat};
+    ///
+    /// let dense = Dense { kernel: [[1.0], [2.0]], bias: [0.5] };
+    /// let mut gradients = Dense::ZERO;
+    /// let dx = dense.backward(&[[[3.0, 4.0]]], &[[[10.0]]], &mut gradients);
+    /// assert_eq!(dx, [[[10.0, 20.0]]]);
+    /// assert_eq!(gradients, Dense { kernel: [[30.0], [40.0]], bias: [10.0] });
+    /// ```
+    pub fn backward<const T: usize, const B: usize>(
+        &self,
+        x: &[[[f32; I]; B]; T],
+        dy: &[[[f32; O]; B]; T],
+        gradients: &mut Self,
+    ) -> [[[f32; I]; B]; T] {
+        let mut dx = [[[0.0; I]; B]; T];
+        dispatch(DenseBackward {
+            dense: self,
+            x,
+            dy,
+            gradients,
+            dx: &mut dx,
+        });
+        dx
+    }
+}
+
+struct DenseForward<'a, const I: usize, const O: usize, const T: usize, const B: usize> {
+    dense: &'a Dense<I, O>,
+    x: &'a [[[f32; I]; B]; T],
+    y: &'a mut [[[f32; O]; B]; T],
+}
+
+impl<const I: usize, const O: usize, const T: usize, const B: usize> Kernel
+    for DenseForward<'_, I, O, T, B>
+{
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dense, x, y } = self;
+        let shape = Dense::<I, O>::SHAPE;
+        forward_rows(
+            s,
+            shape,
+            T * B,
+            dense.as_flat(),
+            x.as_flat(),
+            y.as_flat_mut(),
+        );
+    }
+}
+
+struct DenseBackward<'a, const I: usize, const O: usize, const T: usize, const B: usize> {
+    dense: &'a Dense<I, O>,
+    x: &'a [[[f32; I]; B]; T],
+    dy: &'a [[[f32; O]; B]; T],
+    gradients: &'a mut Dense<I, O>,
+    dx: &'a mut [[[f32; I]; B]; T],
+}
+
+impl<const I: usize, const O: usize, const T: usize, const B: usize> Kernel
+    for DenseBackward<'_, I, O, T, B>
+{
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            dense,
+            x,
+            dy,
+            gradients,
+            dx,
+        } = self;
+        let mut transposed = [[0.0f32; I]; O];
+        backward_rows(
+            s,
+            Dense::<I, O>::SHAPE,
+            T * B,
+            dense.as_flat(),
+            x.as_flat(),
+            dy.as_flat(),
+            gradients.as_flat_mut(),
+            dx.as_flat_mut(),
+            transposed.as_flat_mut(),
+        );
+    }
+}
+
+/// LSTM layers `N` of `H` outputs under a dense head of `C` classes with softmax:
+/// the parameters, or their gradients.
+///
+/// ```
+/// use fused_lstm::optimizer::Adagrad;
+/// use fused_lstm::{Classifier, Flat, Lstm, Network, Stack};
+///
+/// // The echo system: 3 layers of 4 units, 2 classes; 15 steps of 5 rows.
+/// type Layers = Stack<Stack<Lstm<1, 4>, Lstm<4, 4>>, Lstm<4, 4>>;
+/// type Echo = Classifier<Layers, 4, 2>;
+///
+/// let mut seed = 1u32;
+/// let mut net = Echo::glorot_uniform(|| {
+///     seed = seed.wrapping_mul(1664525).wrapping_add(1013904223);
+///     (seed >> 8) as f32 / (1 << 24) as f32
+/// });
+/// let (x, labels) = ([[[1.0]; 5]; 15], [[1; 5]; 15]);
+/// let mut state = <Layers as Network>::State::<5>::ZERO;
+/// let mut slots = Echo::ZERO;
+/// slots.as_flat_mut().fill(0.1);
+/// let (mut cache, mut workspace) = (Flat::ZERO, Flat::ZERO);
+/// let mut probabilities = [[[0.0; 2]; 5]; 15];
+/// let mut losses = [0.0; 20];
+/// for loss in &mut losses {
+///     let mut gradients = Echo::ZERO;
+///     *loss = net.loss_gradient(
+///         &x, &labels, &mut state, &mut gradients, &mut probabilities, &mut cache, &mut workspace,
+///     )?;
+///     Adagrad::tensorflow(0.3).update(net.as_flat_mut(), gradients.as_flat(), slots.as_flat_mut())?;
+/// }
+/// assert!(losses[19] < 0.1 * losses[0]);
+/// # Ok::<(), fused_lstm::ShapeError>(())
+/// ```
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Classifier<N, const H: usize, const C: usize> {
+    /// The LSTM layers.
+    pub lstm: N,
+    /// The head.
+    pub dense: Dense<H, C>,
+}
+
+/// Room for [`Classifier::loss_gradient`]; `W` is the layers' own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassifierWorkspace<W, const T: usize, const B: usize, const H: usize, const C: usize> {
+    lstm: W,
+    dy: [[[f32; H]; B]; T],
+    dlogits: [[[f32; C]; B]; T],
+    transposed: [[f32; H]; C],
+}
+
+impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
+    const FITS: () = {
+        assert!(
+            N::OUTPUTS == H,
+            "the units of the layers are not the inputs of the head"
+        );
+        assert!(C > 0, "a head needs at least one class");
+    };
+
+    /// What training starts from: see [`Network::glorot_uniform`].
+    pub fn glorot_uniform(mut random: impl FnMut() -> f32) -> Self {
+        let mut net = Self::ZERO;
+        net.lstm.init(&mut random);
+        net.dense = Dense::glorot_uniform(random);
+        net
+    }
+
+    /// Class probabilities of a sequence without a cache: `state` is advanced,
+    /// `probabilities` overwritten; `y` (the last layer's hidden states) and
+    /// `scratch` are the layers' room.
+    ///
+    /// ```
+    /// use fused_lstm::{Classifier, Flat, Lstm, LstmState};
+    ///
+    /// let net = Classifier::<Lstm<1, 4>, 4, 2>::ZERO;
+    /// let (mut state, mut y, mut p) = (LstmState::<1, 4>::ZERO, [[[0.0; 4]; 1]; 1], Flat::ZERO);
+    /// net.infer(&[[[1.0]]], &mut state, &mut y, &mut p, &mut Flat::zero());
+    /// assert_eq!(p, [[[0.5, 0.5]]]);
+    /// ```
+    pub fn infer<const T: usize, const B: usize>(
+        &self,
+        x: &N::Input<T, B>,
+        state: &mut N::State<B>,
+        y: &mut N::Output<T, B>,
+        probabilities: &mut [[[f32; C]; B]; T],
+        scratch: &mut N::Scratch<T, B>,
+    ) {
+        const { Self::FITS };
+        let net = self;
+        dispatch(Classify::<N, H, C, T, B> {
+            net,
+            x,
+            state,
+            y,
+            probabilities,
+            scratch,
+        });
+    }
+
+    /// Forward, softmax cross-entropy averaged over all T·B rows, and backward:
+    /// everything of a training step but the update. Gives the loss; refuses a
+    /// label that is not a class.
+    ///
+    /// `state` is advanced, `gradients` accumulated to, `probabilities` overwritten
+    /// with the softmax; `cache` and `workspace` hold nothing of use after. The
+    /// gradient does not reach back into the state: truncated backpropagation.
+    pub fn loss_gradient<const T: usize, const B: usize>(
+        &self,
+        x: &N::Input<T, B>,
+        labels: &[[u32; B]; T],
+        state: &mut N::State<B>,
+        gradients: &mut Self,
+        probabilities: &mut [[[f32; C]; B]; T],
+        cache: &mut N::Cache<T, B>,
+        workspace: &mut ClassifierWorkspace<N::Workspace<T, B>, T, B, H, C>,
+    ) -> Result<f32, ShapeError> {
+        const { Self::FITS };
+        let labels: &[u32] = labels.as_flattened();
+        if labels.is_empty() {
+            return Err(ShapeError::Zero { what: "labels" });
+        }
+        check_labels(C, labels)?;
+        let net = self;
+        Ok(dispatch(LossGradient::<N, H, C, T, B> {
+            net,
+            x,
+            labels,
+            state,
+            gradients,
+            probabilities,
+            cache,
+            workspace,
+        }))
+    }
+}
+
+struct Classify<'a, N: Network, const H: usize, const C: usize, const T: usize, const B: usize> {
+    net: &'a Classifier<N, H, C>,
+    x: &'a N::Input<T, B>,
+    state: &'a mut N::State<B>,
+    y: &'a mut N::Output<T, B>,
+    probabilities: &'a mut [[[f32; C]; B]; T],
+    scratch: &'a mut N::Scratch<T, B>,
+}
+
+impl<N: Network, const H: usize, const C: usize, const T: usize, const B: usize> Kernel
+    for Classify<'_, N, H, C, T, B>
+{
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            net,
+            x,
+            state,
+            y,
+            probabilities,
+            scratch,
+        } = self;
+        let y = y.as_flat_mut();
+        net.lstm
+            .infer_with::<S, T, B>(s, x.as_flat(), state, y, scratch);
+        let probabilities = probabilities.as_flat_mut();
+        forward_rows(
+            s,
+            Dense::<H, C>::SHAPE,
+            T * B,
+            net.dense.as_flat(),
+            y,
+            probabilities,
+        );
+        softmax_rows(s, C, probabilities);
+    }
+}
+
+struct LossGradient<'a, N: Network, const H: usize, const C: usize, const T: usize, const B: usize>
+{
+    net: &'a Classifier<N, H, C>,
+    x: &'a N::Input<T, B>,
+    labels: &'a [u32],
+    state: &'a mut N::State<B>,
+    gradients: &'a mut Classifier<N, H, C>,
+    probabilities: &'a mut [[[f32; C]; B]; T],
+    cache: &'a mut N::Cache<T, B>,
+    workspace: &'a mut ClassifierWorkspace<N::Workspace<T, B>, T, B, H, C>,
+}
+
+impl<N: Network, const H: usize, const C: usize, const T: usize, const B: usize> Kernel
+    for LossGradient<'_, N, H, C, T, B>
+{
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let Self {
+            net,
+            x,
+            labels,
+            state,
+            gradients,
+            probabilities,
+            cache,
+            workspace,
+        } = self;
+        let ClassifierWorkspace {
+            lstm,
+            dy,
+            dlogits,
+            transposed,
+        } = workspace;
+        let (x, dy, dlogits) = (x.as_flat(), dy.as_flat_mut(), dlogits.as_flat_mut());
+        let (shape, head, rows) = (Dense::<H, C>::SHAPE, net.dense.as_flat(), T * B);
+        net.lstm.forward_with::<S, T, B>(s, x, state, cache);
+
+        let y = N::output(cache).as_flat();
+        let probabilities = probabilities.as_flat_mut();
+        forward_rows(s, shape, rows, head, y, probabilities);
+        let loss = cross_entropy_rows(s, C, probabilities, labels, dlogits);
+        let (dhead, transposed) = (gradients.dense.as_flat_mut(), transposed.as_flat_mut());
+        backward_rows(s, shape, rows, head, y, dlogits, dhead, dy, transposed);
+
+        let (dstate, dlstm) = (&mut N::State::<B>::zero(), &mut gradients.lstm);
+        net.lstm
+            .backward_with::<S, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
+        loss
+    }
+}

@@ -1,0 +1,87 @@
+//! What can be wrong with an argument: a length, an empty size, a label.
+
+use core::fmt;
+
+/// Why a call was refused. Nothing was read or written when it is returned.
+///
+/// ```
+/// use fused_lstm::{Extent, NetworkShape, ShapeError};
+///
+/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
+/// let params = [0.0; 95]; // one short
+/// let error = fused_lstm::Model::new(shape, &params).unwrap_err();
+/// assert_eq!(error, ShapeError::Length { what: "params", expected: 96, got: 95 });
+/// assert_eq!(error.to_string(), "params: expected 96 values, got 95");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// A buffer does not have the length that the shape asks for.
+    Length {
+        /// The argument's name.
+        what: &'static str,
+        /// The length that the shape asks for.
+        expected: usize,
+        /// The length that came.
+        got: usize,
+    },
+    /// A size that must be at least one is zero.
+    Zero {
+        /// The size's name.
+        what: &'static str,
+    },
+    /// A class label is not below the number of classes.
+    Label {
+        /// Which row of the batch, counted over time and batch.
+        row: usize,
+        /// The label that came.
+        label: u32,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// The model has no dense head, and the call needs one.
+    NoHead,
+}
+
+impl fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Length {
+                what,
+                expected,
+                got,
+            } => {
+                write!(f, "{what}: expected {expected} values, got {got}")
+            }
+            Self::Zero { what } => write!(f, "{what}: expected at least 1, got 0"),
+            Self::Label {
+                row,
+                label,
+                classes,
+            } => {
+                write!(
+                    f,
+                    "label of row {row}: expected 0 to {}, got {label}",
+                    classes - 1
+                )
+            }
+            Self::NoHead => f.write_str("the model has no dense head"),
+        }
+    }
+}
+
+impl core::error::Error for ShapeError {}
+
+/// Refuses a buffer of another length than `expected`.
+#[inline(always)]
+pub(crate) fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeError> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(ShapeError::Length {
+            what,
+            expected,
+            got,
+        })
+    }
+}

@@ -1,0 +1,481 @@
+//! Shapes, the length of every buffer, and named views over flat buffers.
+//!
+//! | buffer | layout | length |
+//! |---|---|---|
+//! | a layer's parameters | kernel `[I+H, 4, H]`, input rows first; bias `[4, H]` | [`LayerShape::params_len`] |
+//! | a layer's state | c `[B, H]`, h `[B, H]` | [`LayerShape::state_len`] |
+//! | a layer's cache | gates `[T, B, 4, H]`; c `[T+1, B, H]`; h `[T+1, B, H]` | [`LayerShape::cache_len`] |
+//! | a dense layer's parameters | kernel `[I, O]`, bias `[O]` | [`DenseShape::params_len`] |
+//!
+//! Gates are in TensorFlow's order i, j, f, o, with j the candidate. A network's
+//! buffer is its layers' buffers one after the other, the dense head last; so the
+//! state of equal layers is one tensor `[L, 2, B, H]`. The first row of the
+//! cache's c and h is the state that the sequence started from, and the output of
+//! the layer is h from the second row on.
+//!
+//! Lengths are in numbers (`f32`), and saturate instead of overflowing: a size
+//! that no buffer can have is refused like any other wrong one.
+
+use crate::error::{ShapeError, check_len};
+
+/// The product of sizes, or `usize::MAX`.
+const fn product(sizes: &[usize]) -> usize {
+    let mut product = 1usize;
+    let mut k = 0;
+    while k < sizes.len() {
+        product = product.saturating_mul(sizes[k]);
+        k += 1;
+    }
+    product
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// How much of a sequence a call works on: T time steps of B batch rows.
+///
+/// ```
+/// let extent = fused_lstm::Extent { steps: 15, batch: 5 };
+/// assert_eq!(extent.rows(), 75);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Time steps, T.
+    pub steps: usize,
+    /// Batch rows, B.
+    pub batch: usize,
+}
+
+impl Extent {
+    /// Rows of all time steps, T·B.
+    pub const fn rows(self) -> usize {
+        product(&[self.steps, self.batch])
+    }
+}
+
+/// The sizes of one LSTM layer.
+///
+/// ```
+/// use fused_lstm::{Extent, LayerShape};
+///
+/// let layer = LayerShape { inputs: 6, hidden: 4 };
+/// assert_eq!(layer.params_len(), 10 * 16 + 16);
+/// assert_eq!(layer.state_len(3), 2 * 3 * 4);
+/// assert_eq!(layer.cache_len(Extent { steps: 7, batch: 3 }), 7 * 3 * 16 + 2 * 8 * 3 * 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Inputs, I.
+    pub inputs: usize,
+    /// Hidden units, H.
+    pub hidden: usize,
+}
+
+impl LayerShape {
+    /// The kernel `[I+H, 4, H]`.
+    pub const fn kernel_len(self) -> usize {
+        product(&[self.inputs.saturating_add(self.hidden), 4, self.hidden])
+    }
+    /// The bias `[4, H]`.
+    pub const fn bias_len(self) -> usize {
+        product(&[4, self.hidden])
+    }
+    /// Kernel and bias; also the gradients, and each optimizer slot.
+    pub const fn params_len(self) -> usize {
+        self.kernel_len().saturating_add(self.bias_len())
+    }
+    /// The state `[2, B, H]`.
+    pub const fn state_len(self, batch: usize) -> usize {
+        product(&[2, batch, self.hidden])
+    }
+    /// What the backward pass needs of the forward pass.
+    pub const fn cache_len(self, extent: Extent) -> usize {
+        let sequences = product(&[6, extent.steps, extent.batch, self.hidden]);
+        sequences.saturating_add(self.state_len(extent.batch))
+    }
+}
+
+/// The sizes of a dense layer.
+///
+/// ```
+/// let head = fused_lstm::DenseShape { inputs: 4, outputs: 2 };
+/// assert_eq!(head.params_len(), 10);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseShape {
+    /// Inputs, I.
+    pub inputs: usize,
+    /// Outputs, O.
+    pub outputs: usize,
+}
+
+impl DenseShape {
+    /// The kernel `[I, O]`.
+    pub const fn kernel_len(self) -> usize {
+        product(&[self.inputs, self.outputs])
+    }
+    /// Kernel and bias `[O]`.
+    pub const fn params_len(self) -> usize {
+        self.kernel_len().saturating_add(self.outputs)
+    }
+}
+
+/// The sizes of a whole network: layers of LSTM, and a dense head if there are
+/// classes.
+///
+/// ```
+/// use fused_lstm::{Extent, NetworkShape};
+///
+/// let echo = NetworkShape { inputs: 1, hidden: &[4, 4, 4], classes: Some(2) };
+/// assert_eq!(echo.params_len(), 96 + 144 + 144 + 10);
+/// assert_eq!(echo.state_len(5), 3 * 2 * 5 * 4); // [L, 2, B, H]
+/// assert_eq!(echo.outputs(), 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkShape<'a> {
+    /// Inputs of the first layer, I.
+    pub inputs: usize,
+    /// Hidden units of each layer, from the first to the last.
+    pub hidden: &'a [usize],
+    /// Outputs of the dense head, C; `None` if there is no head.
+    pub classes: Option<usize>,
+}
+
+impl<'a> NetworkShape<'a> {
+    /// Refuses a network without a layer, and any size that is zero.
+    pub fn check(self) -> Result<(), ShapeError> {
+        let zero = |what| Err(ShapeError::Zero { what });
+        if self.inputs == 0 {
+            return zero("inputs");
+        }
+        if self.hidden.is_empty() {
+            return zero("layers");
+        }
+        if self.hidden.contains(&0) {
+            return zero("hidden units");
+        }
+        if self.classes == Some(0) {
+            return zero("classes");
+        }
+        Ok(())
+    }
+
+    /// The shape of layer `index`, counted from 0.
+    ///
+    /// ```
+    /// use fused_lstm::{LayerShape, NetworkShape};
+    /// let net = NetworkShape { inputs: 6, hidden: &[4, 5], classes: None };
+    /// assert_eq!(net.layer(1), Some(LayerShape { inputs: 4, hidden: 5 }));
+    /// assert_eq!(net.layer(2), None);
+    /// ```
+    pub const fn layer(self, index: usize) -> Option<LayerShape> {
+        if index >= self.hidden.len() {
+            return None;
+        }
+        let inputs = if index == 0 {
+            self.inputs
+        } else {
+            self.hidden[index - 1]
+        };
+        Some(LayerShape {
+            inputs,
+            hidden: self.hidden[index],
+        })
+    }
+
+    /// The layers from the first to the last.
+    pub fn layers(self) -> impl DoubleEndedIterator<Item = LayerShape> + ExactSizeIterator + Clone {
+        self.hidden.iter().enumerate().map(move |(index, &hidden)| {
+            let below = index
+                .checked_sub(1)
+                .and_then(|below| self.hidden.get(below));
+            LayerShape {
+                inputs: below.copied().unwrap_or(self.inputs),
+                hidden,
+            }
+        })
+    }
+
+    /// Hidden units of the last layer.
+    pub const fn outputs(self) -> usize {
+        match self.hidden.last() {
+            Some(&hidden) => hidden,
+            None => 0,
+        }
+    }
+
+    /// The dense head's shape.
+    pub const fn head(self) -> Option<DenseShape> {
+        match self.classes {
+            Some(outputs) => Some(DenseShape {
+                inputs: self.outputs(),
+                outputs,
+            }),
+            None => None,
+        }
+    }
+
+    /// All parameters; also the gradients, and each optimizer slot.
+    pub const fn params_len(self) -> usize {
+        let mut len = match self.head() {
+            Some(head) => head.params_len(),
+            None => 0,
+        };
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.params_len());
+            index += 1;
+        }
+        len
+    }
+
+    /// The states of all layers.
+    pub const fn state_len(self, batch: usize) -> usize {
+        let mut len = 0usize;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.state_len(batch));
+            index += 1;
+        }
+        len
+    }
+
+    /// The caches of all layers.
+    pub const fn cache_len(self, extent: Extent) -> usize {
+        let mut len = 0usize;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.cache_len(extent));
+            index += 1;
+        }
+        len
+    }
+
+    /// Units of the widest layer.
+    const fn widest(self) -> usize {
+        let mut widest = 0;
+        let mut index = 0;
+        while index < self.hidden.len() {
+            widest = max(widest, self.hidden[index]);
+            index += 1;
+        }
+        widest
+    }
+
+    /// Room for inference: what one layer hands to the next, twice if there are
+    /// three or more.
+    pub const fn scratch_len(self, extent: Extent) -> usize {
+        let layers = self.hidden.len();
+        let copies = if layers > 2 {
+            2
+        } else {
+            layers.saturating_sub(1)
+        };
+        product(&[copies, extent.rows(), self.widest()])
+    }
+
+    /// Room for the backward pass: a transposed kernel of the largest layer, the
+    /// gradient that one layer hands to the one below, the gradient of the head's
+    /// outputs, and that of the state.
+    pub const fn workspace_len(self, extent: Extent) -> usize {
+        self.transposed_len()
+            .saturating_add(product(&[extent.rows(), self.widest()]))
+            .saturating_add(self.logits_len(extent))
+            .saturating_add(self.state_len(extent.batch))
+    }
+
+    /// The head's outputs `[T, B, C]`; 0 without a head.
+    pub const fn logits_len(self, extent: Extent) -> usize {
+        match self.classes {
+            Some(classes) => product(&[extent.rows(), classes]),
+            None => 0,
+        }
+    }
+
+    pub(crate) const fn transposed_len(self) -> usize {
+        let mut len = match self.head() {
+            Some(head) => head.kernel_len(),
+            None => 0,
+        };
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = max(len, layer.kernel_len());
+            index += 1;
+        }
+        len
+    }
+}
+
+/// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`.
+pub trait Cut: Sized + sealed::Sealed {
+    #[doc(hidden)]
+    fn cut(self, at: usize) -> (Self, Self);
+    #[doc(hidden)]
+    fn length(&self) -> usize;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &[f32] {}
+    impl Sealed for &mut [f32] {}
+}
+
+impl Cut for &[f32] {
+    #[inline(always)]
+    fn cut(self, at: usize) -> (Self, Self) {
+        self.split_at_checked(at).unwrap_or((self, &[]))
+    }
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Cut for &mut [f32] {
+    #[inline(always)]
+    fn cut(self, at: usize) -> (Self, Self) {
+        if at <= self.len() {
+            self.split_at_mut(at)
+        } else {
+            (self, &mut [])
+        }
+    }
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+/// The first `at` numbers of a buffer, which keeps the rest.
+#[inline(always)]
+pub(crate) fn take<S: Cut + Default>(buffer: &mut S, at: usize) -> S {
+    let (first, rest) = core::mem::take(buffer).cut(at);
+    *buffer = rest;
+    first
+}
+
+/// The last `n` numbers of a buffer, which keeps the rest.
+#[inline(always)]
+pub(crate) fn take_last<S: Cut + Default>(buffer: &mut S, n: usize) -> S {
+    let at = buffer.length().saturating_sub(n);
+    let (rest, last) = core::mem::take(buffer).cut(at);
+    *buffer = rest;
+    last
+}
+
+/// A layer's parameters, or their gradients.
+///
+/// ```
+/// use fused_lstm::{LayerShape, Params};
+///
+/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let mut flat = [0.0; 96];
+/// let params = Params::new(layer, &mut flat[..])?;
+/// assert_eq!((params.kernel.len(), params.bias.len()), (80, 16));
+/// params.bias[2 * 4..3 * 4].fill(1.0); // the forget gate's
+/// assert_eq!(flat[80 + 8..80 + 12], [1.0; 4]);
+/// # Ok::<(), fused_lstm::ShapeError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Params<S> {
+    /// `[I+H, 4, H]`, input rows first.
+    pub kernel: S,
+    /// `[4, H]`.
+    pub bias: S,
+}
+
+impl<S: Cut> Params<S> {
+    /// Views a flat buffer of [`LayerShape::params_len`] numbers.
+    pub fn new(shape: LayerShape, flat: S) -> Result<Self, ShapeError> {
+        check_len("params", shape.params_len(), flat.length())?;
+        Ok(Self::cut(shape, flat))
+    }
+
+    #[inline(always)]
+    pub(crate) fn cut(shape: LayerShape, flat: S) -> Self {
+        let (kernel, bias) = flat.cut(shape.kernel_len());
+        Self { kernel, bias }
+    }
+
+    /// The kernel's rows for the inputs `[I, 4, H]`, and for the hidden units
+    /// `[H, 4, H]`.
+    #[inline(always)]
+    pub fn split_kernel(self, shape: LayerShape) -> (S, S) {
+        self.kernel.cut(product(&[shape.inputs, 4, shape.hidden]))
+    }
+}
+
+/// A layer's state.
+///
+/// ```
+/// use fused_lstm::{LayerShape, StateView};
+///
+/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let flat = [0.5; 2 * 3 * 4];
+/// let state = StateView::new(layer, 3, &flat[..])?;
+/// assert_eq!((state.c.len(), state.h.len()), (12, 12));
+/// # Ok::<(), fused_lstm::ShapeError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct StateView<S> {
+    /// The cell state `[B, H]`.
+    pub c: S,
+    /// The hidden state `[B, H]`.
+    pub h: S,
+}
+
+impl<S: Cut> StateView<S> {
+    /// Views a flat buffer of [`LayerShape::state_len`] numbers.
+    pub fn new(shape: LayerShape, batch: usize, flat: S) -> Result<Self, ShapeError> {
+        check_len("state", shape.state_len(batch), flat.length())?;
+        Ok(Self::cut(flat))
+    }
+
+    #[inline(always)]
+    pub(crate) fn cut(flat: S) -> Self {
+        let half = flat.length() / 2;
+        let (c, h) = flat.cut(half);
+        Self { c, h }
+    }
+}
+
+/// What a layer's forward pass leaves for its backward pass.
+///
+/// ```
+/// use fused_lstm::{CacheView, Extent, LayerShape};
+///
+/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let extent = Extent { steps: 7, batch: 3 };
+/// let flat = [0.0; 7 * 3 * 16 + 2 * 8 * 12];
+/// let cache = CacheView::new(layer, extent, &flat[..])?;
+/// assert_eq!(cache.gates.len(), 7 * 3 * 16);
+/// assert_eq!((cache.c.len(), cache.h.len()), (8 * 12, 8 * 12));
+/// # Ok::<(), fused_lstm::ShapeError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct CacheView<S> {
+    /// Gate activations `[T, B, 4, H]`; the gradients of the sums before them
+    /// after the backward pass.
+    pub gates: S,
+    /// Cell states `[T+1, B, H]`.
+    pub c: S,
+    /// Hidden states `[T+1, B, H]`.
+    pub h: S,
+}
+
+impl<S: Cut> CacheView<S> {
+    /// Views a flat buffer of [`LayerShape::cache_len`] numbers.
+    pub fn new(shape: LayerShape, extent: Extent, flat: S) -> Result<Self, ShapeError> {
+        check_len("cache", shape.cache_len(extent), flat.length())?;
+        Ok(Self::cut(shape, extent, flat))
+    }
+
+    #[inline(always)]
+    pub(crate) fn cut(shape: LayerShape, extent: Extent, flat: S) -> Self {
+        let (gates, states) = flat.cut(product(&[extent.rows(), 4, shape.hidden]));
+        let half = states.length() / 2;
+        let (c, h) = states.cut(half);
+        Self { gates, c, h }
+    }
+}

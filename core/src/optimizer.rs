@@ -1,0 +1,538 @@
+//! Gradient descent and its relatives, on flat slices.
+//!
+//! An optimizer is a small `Copy` description. What it remembers stands in
+//! `slots`: so many numbers for every parameter, one slot after the other, each
+//! in the parameters' order ([`Optimizer::slots_len`]). Before the first step the
+//! slots are set with `init_slots`. `step` counts the updates from 1.
+//!
+//! TensorFlow and PyTorch mean different things by the same names; the
+//! constructors `tensorflow` and `pytorch` hold what each of them does by
+//! default:
+//!
+//! | optimizer | TensorFlow 1 | PyTorch |
+//! |---|---|---|
+//! | [`Adagrad`] | accumulator starts at 0.1, no epsilon | starts at 0, epsilon 1e-10 added to the root |
+//! | [`Adam`] | epsilon 1e-8 added to √v before its bias is corrected ("epsilon hat") | added after |
+//! | [`RmsProp`] | mean square starts at 1, epsilon 1e-10 inside the root, decay 0.9 | starts at 0, epsilon 1e-8 outside, decay 0.99 |
+//! | [`Momentum`] | the same | the same, without dampening |
+
+use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_squares};
+use crate::error::{ShapeError, check_len};
+use crate::layout::Cut;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// Plain gradient descent: w −= η·g. No slots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// η.
+    pub learning_rate: f32,
+}
+
+/// Gradient descent with momentum: a = μ·a + g, then w −= η·a, or with Nesterov's
+/// look ahead w −= η·(g + μ·a). One slot, a, from 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Momentum {
+    /// η.
+    pub learning_rate: f32,
+    /// μ.
+    pub momentum: f32,
+    /// Whether to look ahead (Sutskever et al. 2013).
+    pub nesterov: bool,
+}
+
+/// Adagrad (Duchi et al. 2011): a += g², w −= η·g / (√a + ε). One slot, a.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adagrad {
+    /// η.
+    pub learning_rate: f32,
+    /// What a starts from.
+    pub initial_accumulator: f32,
+    /// ε.
+    pub epsilon: f32,
+}
+
+impl Adagrad {
+    /// `tf.train.AdagradOptimizer(learning_rate)`.
+    pub const fn tensorflow(learning_rate: f32) -> Self {
+        Self {
+            learning_rate,
+            initial_accumulator: 0.1,
+            epsilon: 0.0,
+        }
+    }
+    /// `torch.optim.Adagrad(lr=learning_rate)`.
+    pub const fn pytorch(learning_rate: f32) -> Self {
+        Self {
+            learning_rate,
+            initial_accumulator: 0.0,
+            epsilon: 1e-10,
+        }
+    }
+}
+
+/// Adam (Kingma and Ba 2015), and AdamW (Loshchilov and Hutter 2019) if
+/// `weight_decay` is not 0. Two slots, m and v, from 0.
+///
+/// m += (1−β₁)·(g−m) and v += (1−β₂)·(g²−v). With the corrections
+/// κ₁ = 1−β₁ᵗ and κ₂ = 1−β₂ᵗ the update is
+/// w −= η·m/κ₁ / (√(v/κ₂) + ε), or, if `epsilon_hat`,
+/// w −= η·√κ₂/κ₁·m / (√v + ε); before it, w −= η·λ·w.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// η.
+    pub learning_rate: f32,
+    /// β₁.
+    pub beta1: f32,
+    /// β₂.
+    pub beta2: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// Whether ε is added to √v before its bias is corrected.
+    pub epsilon_hat: bool,
+    /// λ, decoupled from the gradient.
+    pub weight_decay: f32,
+}
+
+impl Adam {
+    /// `tf.train.AdamOptimizer(learning_rate)`.
+    pub const fn tensorflow(learning_rate: f32) -> Self {
+        let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
+        Self {
+            learning_rate,
+            beta1,
+            beta2,
+            epsilon,
+            epsilon_hat: true,
+            weight_decay: 0.0,
+        }
+    }
+    /// `torch.optim.Adam(lr=learning_rate)`.
+    pub const fn pytorch(learning_rate: f32) -> Self {
+        Self {
+            epsilon_hat: false,
+            ..Self::tensorflow(learning_rate)
+        }
+    }
+    /// `torch.optim.AdamW(lr=learning_rate)`.
+    pub const fn pytorch_adamw(learning_rate: f32) -> Self {
+        Self {
+            weight_decay: 0.01,
+            ..Self::pytorch(learning_rate)
+        }
+    }
+}
+
+/// RMSProp (Hinton 2012). Two slots: the mean square s, and the momentum a from 0.
+///
+/// s += (1−ρ)·(g²−s), then a = μ·a + η·g / √(s+ε), or g / (√s + ε) unless
+/// `epsilon_inside`, then w −= a.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp {
+    /// η.
+    pub learning_rate: f32,
+    /// ρ.
+    pub decay: f32,
+    /// μ.
+    pub momentum: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// Whether ε stands inside the root.
+    pub epsilon_inside: bool,
+    /// What s starts from.
+    pub initial_mean_square: f32,
+}
+
+impl RmsProp {
+    /// `tf.train.RMSPropOptimizer(learning_rate)`.
+    pub const fn tensorflow(learning_rate: f32) -> Self {
+        Self {
+            learning_rate,
+            decay: 0.9,
+            momentum: 0.0,
+            epsilon: 1e-10,
+            epsilon_inside: true,
+            initial_mean_square: 1.0,
+        }
+    }
+    /// `torch.optim.RMSprop(lr=learning_rate)`.
+    pub const fn pytorch(learning_rate: f32) -> Self {
+        Self {
+            learning_rate,
+            decay: 0.99,
+            momentum: 0.0,
+            epsilon: 1e-8,
+            epsilon_inside: false,
+            initial_mean_square: 0.0,
+        }
+    }
+}
+
+/// Any of the optimizers, chosen at run time.
+///
+/// ```
+/// use fused_lstm::optimizer::{Adagrad, Optimizer};
+///
+/// let optimizer = Optimizer::Adagrad(Adagrad::tensorflow(0.3));
+/// let (mut params, mut slots) = ([1.0, -1.0], [0.0; 2]);
+/// assert_eq!(optimizer.slots_len(params.len()), slots.len());
+/// optimizer.init_slots(&mut slots);
+/// optimizer.update(1, &mut params, &[0.5, -0.5], &mut slots)?;
+/// let moved = 0.3 * 0.5 / (0.1f32 + 0.25).sqrt();
+/// assert!((params[0] - (1.0 - moved)).abs() < 1e-7);
+/// assert_eq!(slots, [0.35, 0.35]);
+/// # Ok::<(), fused_lstm::ShapeError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// Plain gradient descent.
+    Sgd(Sgd),
+    /// With momentum.
+    Momentum(Momentum),
+    /// Adagrad.
+    Adagrad(Adagrad),
+    /// Adam and AdamW.
+    Adam(Adam),
+    /// RMSProp.
+    RmsProp(RmsProp),
+}
+
+impl Optimizer {
+    /// Numbers remembered for each parameter.
+    pub const fn slots(&self) -> usize {
+        match self {
+            Self::Sgd(_) => 0,
+            Self::Momentum(_) | Self::Adagrad(_) => 1,
+            Self::Adam(_) | Self::RmsProp(_) => 2,
+        }
+    }
+
+    /// The length of `slots` for `params` parameters.
+    pub const fn slots_len(&self, params: usize) -> usize {
+        self.slots().saturating_mul(params)
+    }
+
+    /// Sets the slots to what they are before the first step.
+    pub fn init_slots(&self, slots: &mut [f32]) {
+        let first = match self {
+            Self::Adagrad(adagrad) => adagrad.initial_accumulator,
+            Self::RmsProp(rms) => rms.initial_mean_square,
+            _ => 0.0,
+        };
+        let (first_slot, others) = {
+            let at = slots.len().checked_div(self.slots()).unwrap_or(0);
+            slots.cut(at)
+        };
+        first_slot.fill(first);
+        others.fill(0.0);
+    }
+
+    /// One update: `params` is changed, `gradients` read, `slots` changed.
+    /// `step` is 1 for the first update; only [`Adam`] looks at it.
+    pub fn update(
+        &self,
+        step: u32,
+        params: &mut [f32],
+        gradients: &[f32],
+        slots: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        match self {
+            Self::Sgd(o) => o.update(params, gradients),
+            Self::Momentum(o) => o.update(params, gradients, slots),
+            Self::Adagrad(o) => o.update(params, gradients, slots),
+            Self::Adam(o) => o.update(step, params, gradients, slots),
+            Self::RmsProp(o) => o.update(params, gradients, slots),
+        }
+    }
+}
+
+/// The buffers of one update, of one length, and what to do with them.
+struct Update<'a, R> {
+    params: &'a mut [f32],
+    gradients: &'a [f32],
+    slots: [&'a mut [f32]; 2],
+    rule: R,
+}
+
+/// One optimizer's formula: new parameters and slots.
+trait Rule: Copy {
+    const SLOTS: usize;
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]);
+}
+
+impl<R: Rule> Elementwise for Update<'_, R> {
+    #[inline(always)]
+    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+        let mut slots = [s.splat(0.0); 2];
+        for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
+            *v = at.load(slot);
+        }
+        let (w, slots) = self
+            .rule
+            .apply(s, at.load(self.params), at.load(self.gradients), slots);
+        at.store(self.params, w);
+        for (v, slot) in slots.into_iter().zip(&mut self.slots).take(R::SLOTS) {
+            at.store(slot, v);
+        }
+    }
+}
+
+impl<R: Rule> Kernel for Update<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        for_each_block(s, self.params.len(), &mut self);
+    }
+}
+
+fn run<R: Rule>(
+    rule: R,
+    params: &mut [f32],
+    gradients: &[f32],
+    slots: &mut [f32],
+) -> Result<(), ShapeError> {
+    check_len("gradients", params.len(), gradients.len())?;
+    check_len("slots", R::SLOTS.saturating_mul(params.len()), slots.len())?;
+    let (first, second) = slots.cut(if R::SLOTS == 0 { 0 } else { params.len() });
+    dispatch(Update {
+        params,
+        gradients,
+        slots: [first, second],
+        rule,
+    });
+    Ok(())
+}
+
+impl Sgd {
+    /// One update: `params` is changed, `gradients` read.
+    ///
+    /// ```
+    /// let mut params = [1.0];
+    /// fused_lstm::optimizer::Sgd { learning_rate: 0.5 }.update(&mut params, &[1.0])?;
+    /// assert_eq!(params, [0.5]);
+    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// ```
+    pub fn update(&self, params: &mut [f32], gradients: &[f32]) -> Result<(), ShapeError> {
+        run(*self, params, gradients, &mut [])
+    }
+}
+
+impl Rule for Sgd {
+    const SLOTS: usize = 0;
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]) {
+        (s.fma(s.splat(-self.learning_rate), g, w), slots)
+    }
+}
+
+impl Momentum {
+    /// One update: `params` and `slots` are changed, `gradients` read.
+    ///
+    /// ```
+    /// use fused_lstm::optimizer::Momentum;
+    /// let momentum = Momentum { learning_rate: 0.5, momentum: 0.5, nesterov: false };
+    /// let (mut params, mut slots) = ([1.0], [2.0]);
+    /// momentum.update(&mut params, &[1.0], &mut slots)?;
+    /// assert_eq!((params, slots), ([0.0], [2.0]));
+    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// ```
+    pub fn update(
+        &self,
+        params: &mut [f32],
+        gradients: &[f32],
+        slots: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        run(*self, params, gradients, slots)
+    }
+}
+
+impl Rule for Momentum {
+    const SLOTS: usize = 1;
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+        let momentum = s.splat(self.momentum);
+        let a = s.fma(momentum, a, g);
+        let direction = if self.nesterov {
+            s.fma(momentum, a, g)
+        } else {
+            a
+        };
+        (
+            s.fma(s.splat(-self.learning_rate), direction, w),
+            [a, unused],
+        )
+    }
+}
+
+impl Adagrad {
+    /// One update: `params` and `slots` are changed, `gradients` read.
+    ///
+    /// ```
+    /// use fused_lstm::optimizer::Adagrad;
+    /// let (mut params, mut slots) = ([1.0], [0.0]);
+    /// Adagrad::pytorch(0.25).update(&mut params, &[2.0], &mut slots)?;
+    /// assert_eq!((params, slots), ([0.75], [4.0]));
+    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// ```
+    pub fn update(
+        &self,
+        params: &mut [f32],
+        gradients: &[f32],
+        slots: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        run(*self, params, gradients, slots)
+    }
+}
+
+impl Rule for Adagrad {
+    const SLOTS: usize = 1;
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+        let a = s.fma(g, g, a);
+        let root = s.add(s.sqrt(a), s.splat(self.epsilon));
+        let step = s.div(s.mul(s.splat(self.learning_rate), g), root);
+        (s.sub(w, step), [a, unused])
+    }
+}
+
+impl Adam {
+    /// Update number `step`, from 1: `params` and `slots` are changed, `gradients`
+    /// read.
+    ///
+    /// ```
+    /// use fused_lstm::optimizer::Adam;
+    /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
+    /// Adam::pytorch(0.25).update(1, &mut params, &[3.0], &mut slots)?;
+    /// assert!((params[0] - 0.75).abs() < 1e-6); // the first step is the learning rate
+    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// ```
+    pub fn update(
+        &self,
+        step: u32,
+        params: &mut [f32],
+        gradients: &[f32],
+        slots: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        let step = step.max(1) as f32;
+        let correction1 = 1.0 - libm::powf(self.beta1, step);
+        let correction2 = libm::sqrtf(1.0 - libm::powf(self.beta2, step));
+        let (rate, root_scale) = if self.epsilon_hat {
+            (self.learning_rate * correction2 / correction1, 1.0)
+        } else {
+            (self.learning_rate / correction1, 1.0 / correction2)
+        };
+        let rule = AdamRule {
+            rate,
+            root_scale,
+            one_minus_beta1: 1.0 - self.beta1,
+            one_minus_beta2: 1.0 - self.beta2,
+            epsilon: self.epsilon,
+            keep: 1.0 - self.learning_rate * self.weight_decay,
+        };
+        run(rule, params, gradients, slots)
+    }
+}
+
+/// [`Adam`] with what depends on the step worked out.
+#[derive(Clone, Copy)]
+struct AdamRule {
+    rate: f32,
+    root_scale: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    epsilon: f32,
+    keep: f32,
+}
+
+impl Rule for AdamRule {
+    const SLOTS: usize = 2;
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [m, v]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+        let m = s.fma(s.splat(self.one_minus_beta1), s.sub(g, m), m);
+        let v = s.fma(s.splat(self.one_minus_beta2), s.sub(s.mul(g, g), v), v);
+        let root = s.fma(s.sqrt(v), s.splat(self.root_scale), s.splat(self.epsilon));
+        let step = s.div(s.mul(s.splat(self.rate), m), root);
+        (s.sub(s.mul(s.splat(self.keep), w), step), [m, v])
+    }
+}
+
+impl RmsProp {
+    /// One update: `params` and `slots` are changed, `gradients` read.
+    ///
+    /// ```
+    /// use fused_lstm::optimizer::RmsProp;
+    /// let rms = RmsProp { decay: 0.0, ..RmsProp::pytorch(0.25) };
+    /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
+    /// rms.update(&mut params, &[2.0], &mut slots)?;
+    /// assert_eq!((params, slots), ([0.75], [4.0, 0.25]));
+    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// ```
+    pub fn update(
+        &self,
+        params: &mut [f32],
+        gradients: &[f32],
+        slots: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        run(*self, params, gradients, slots)
+    }
+}
+
+impl Rule for RmsProp {
+    const SLOTS: usize = 2;
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [square, a]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+        let change = s.sub(s.mul(g, g), square);
+        let square = s.fma(s.splat(1.0 - self.decay), change, square);
+        let epsilon = s.splat(self.epsilon);
+        let root = if self.epsilon_inside {
+            s.sqrt(s.add(square, epsilon))
+        } else {
+            s.add(s.sqrt(square), epsilon)
+        };
+        let step = s.div(s.mul(s.splat(self.learning_rate), g), root);
+        let a = s.fma(s.splat(self.momentum), a, step);
+        (s.sub(w, a), [square, a])
+    }
+}
+
+/// Scales `gradients` so that their norm is at most `clip_norm`, and gives the
+/// norm that they had: TensorFlow's `clip_by_global_norm` of all of them as one
+/// vector. If that norm is not finite, every gradient becomes NaN.
+///
+/// ```
+/// use fused_lstm::optimizer::clip_by_global_norm;
+///
+/// let mut gradients = [3.0, 4.0];
+/// assert_eq!(clip_by_global_norm(&mut gradients, 1.0), 5.0);
+/// assert!((gradients[0] - 0.6).abs() < 1e-7 && (gradients[1] - 0.8).abs() < 1e-7);
+/// assert_eq!(clip_by_global_norm(&mut gradients, 10.0), 1.0); // and no change
+/// ```
+pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> f32 {
+    dispatch(Clip {
+        gradients,
+        clip_norm,
+    })
+}
+
+struct Clip<'a> {
+    gradients: &'a mut [f32],
+    clip_norm: f32,
+}
+
+impl Kernel for Clip<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let norm = libm::sqrtf(sum_of_squares(s, self.gradients));
+        if norm > self.clip_norm || !norm.is_finite() {
+            let scale = if norm.is_finite() {
+                self.clip_norm / norm
+            } else {
+                f32::NAN
+            };
+            for g in self.gradients {
+                *g *= scale;
+            }
+        }
+        norm
+    }
+}

@@ -1,0 +1,143 @@
+//! The vector operations that the kernels are written in, and the choice of
+//! the instruction set that runs them.
+//!
+//! A kernel is written once, generic over [`Simd`]. A value of a type that
+//! implements it (a token) is the proof that the processor has the
+//! instructions: safe code can only get one from [`dispatch`], which looks at
+//! the processor first. Only the trampolines in the instruction set's own file
+//! carry `#[target_feature]`; everything below them is `#[inline(always)]`, so
+//! that it is compiled with the features of the trampoline it ends up in.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod detect;
+mod level;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use level::Level;
+
+/// Vectors of `f32` and what the kernels do with them.
+///
+/// [`fma`](Simd::fma) rounds once on the levels that have the instruction and
+/// twice on [`Level::Portable`]; every other operation is exact or rounded once
+/// everywhere, so that two levels of the same kind agree bit for bit.
+pub trait Simd: Copy {
+    /// One vector of [`LANES`](Simd::LANES) numbers.
+    type V: Copy;
+    /// The first few lanes of a vector: the end of a row.
+    type Mask: Copy;
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Batch rows that a tile of the gate kernel holds: four accumulators each.
+    const GATE_ROWS: usize;
+    /// Rows that a tile of the matrix product holds: two accumulators each.
+    const TILE_ROWS: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `lanes` lanes (at most [`LANES`](Simd::LANES)).
+    fn mask(self, lanes: usize) -> Self::Mask;
+
+    /// Reads a whole vector.
+    ///
+    /// # Safety
+    /// `LANES` numbers are readable at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Reads the lanes of `mask`; the others are zero.
+    ///
+    /// # Safety
+    /// As many numbers as `mask` has lanes are readable at `p`.
+    unsafe fn load_masked(self, p: *const f32, mask: Self::Mask) -> Self::V;
+    /// Writes a whole vector.
+    ///
+    /// # Safety
+    /// `LANES` numbers are writable at `p`.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Writes the lanes of `mask` and leaves the memory of the others alone.
+    ///
+    /// # Safety
+    /// As many numbers as `mask` has lanes are writable at `p`.
+    unsafe fn store_masked(self, p: *mut f32, v: Self::V, mask: Self::Mask);
+
+    /// [`load`](Simd::load) if `WHOLE`, else [`load_masked`](Simd::load_masked).
+    ///
+    /// # Safety
+    /// Those of the one it is.
+    #[inline(always)]
+    unsafe fn load_part<const WHOLE: bool>(self, p: *const f32, mask: Self::Mask) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe {
+            if WHOLE {
+                self.load(p)
+            } else {
+                self.load_masked(p, mask)
+            }
+        }
+    }
+    /// [`store`](Simd::store) if `WHOLE`, else [`store_masked`](Simd::store_masked).
+    ///
+    /// # Safety
+    /// Those of the one it is.
+    #[inline(always)]
+    unsafe fn store_part<const WHOLE: bool>(self, p: *mut f32, v: Self::V, mask: Self::Mask) {
+        // SAFETY: the caller's.
+        unsafe {
+            if WHOLE {
+                self.store(p, v)
+            } else {
+                self.store_masked(p, v, mask)
+            }
+        }
+    }
+
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The square root, correctly rounded.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// `a * b + c`: fused or not is the level's kind.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a < b ? a : b`, so `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b`, so `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` without its sign.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `magnitude`, which has no sign, with the sign of `sign`.
+    fn with_sign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// `a < b ? then : otherwise`, so `otherwise` where either is NaN.
+    fn if_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// 2ⁿ from 1.5·2²³ + n: the low bits of that number are n, and become the
+    /// exponent. For n from −126 to 127; anything else is meaningless.
+    fn exp2_of_magic(self, t: Self::V) -> Self::V;
+}
+
+/// Something to compute with whatever vectors the processor has.
+pub(crate) trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Runs `kernel` at the current level: the one place where a level is chosen,
+/// once per public call.
+#[inline(always)]
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    match Level::current() {
+        // SAFETY: `Level::current` only gives levels that the processor has.
+        Level::Avx512 => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { x86::run_avx2(kernel) },
+        Level::Portable => kernel.run(portable::Portable),
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    kernel.run(portable::Portable)
+}

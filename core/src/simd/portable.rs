@@ -1,0 +1,128 @@
+//! The level that every target has: four lanes through `wide`, never fused.
+//!
+//! `wide` gives SSE2, NEON, SIMD128 or plain scalar code, whichever the
+//! compiler was told the target has.
+
+use super::Simd;
+use wide::f32x4;
+
+/// Proof of nothing: every target can run it.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const SIGN: u32 = 1 << 31;
+
+impl Simd for Portable {
+    type V = f32x4;
+    type Mask = usize;
+    const LANES: usize = 4;
+    const GATE_ROWS: usize = 3;
+    const TILE_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32x4 {
+        f32x4::splat(x)
+    }
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> usize {
+        lanes
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> f32x4 {
+        // SAFETY: the caller says that four numbers are readable.
+        f32x4::new(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, lanes: usize) -> f32x4 {
+        let mut v = [0.0; 4];
+        for (lane, x) in v.iter_mut().enumerate() {
+            if lane < lanes {
+                // SAFETY: the caller says that `lanes` numbers are readable.
+                *x = unsafe { p.add(lane).read() };
+            }
+        }
+        f32x4::new(v)
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: f32x4) {
+        // SAFETY: the caller says that four numbers are writable.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v.to_array()) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, v: f32x4, lanes: usize) {
+        for (lane, x) in v.to_array().into_iter().enumerate() {
+            if lane < lanes {
+                // SAFETY: the caller says that `lanes` numbers are writable.
+                unsafe { p.add(lane).write(x) }
+            }
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: f32x4, b: f32x4) -> f32x4 {
+        a + b
+    }
+    #[inline(always)]
+    fn sub(self, a: f32x4, b: f32x4) -> f32x4 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32x4, b: f32x4) -> f32x4 {
+        a * b
+    }
+    #[inline(always)]
+    fn div(self, a: f32x4, b: f32x4) -> f32x4 {
+        a / b
+    }
+    #[inline(always)]
+    fn sqrt(self, a: f32x4) -> f32x4 {
+        // Without a vector instruction `wide` computes it digit by digit in f64.
+        if cfg!(any(
+            target_feature = "sse",
+            target_feature = "simd128",
+            all(target_feature = "neon", target_arch = "aarch64")
+        )) {
+            a.sqrt()
+        } else {
+            f32x4::new(a.to_array().map(libm::sqrtf))
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
+        a * b + c
+    }
+    #[inline(always)]
+    fn min(self, a: f32x4, b: f32x4) -> f32x4 {
+        // SIMD128's instruction is the only one that gives its first operand
+        // where one is NaN.
+        if cfg!(target_feature = "simd128") {
+            b.fast_min(a)
+        } else {
+            a.fast_min(b)
+        }
+    }
+    #[inline(always)]
+    fn max(self, a: f32x4, b: f32x4) -> f32x4 {
+        if cfg!(target_feature = "simd128") {
+            b.fast_max(a)
+        } else {
+            a.fast_max(b)
+        }
+    }
+    #[inline(always)]
+    fn abs(self, a: f32x4) -> f32x4 {
+        a.abs()
+    }
+    #[inline(always)]
+    fn with_sign(self, magnitude: f32x4, sign: f32x4) -> f32x4 {
+        magnitude | (sign & f32x4::splat(f32::from_bits(SIGN)))
+    }
+    #[inline(always)]
+    fn if_less(self, a: f32x4, b: f32x4, then: f32x4, otherwise: f32x4) -> f32x4 {
+        a.simd_lt(b).select(then, otherwise)
+    }
+    #[inline(always)]
+    fn exp2_of_magic(self, t: f32x4) -> f32x4 {
+        let bits: wide::u32x4 = bytemuck::cast(t);
+        bytemuck::cast((bits << 23) + wide::u32x4::splat(1.0f32.to_bits()))
+    }
+}
