@@ -1,0 +1,391 @@
+//! The promises about bits: any batch, any place in it, any cut of the sequence
+//! into calls, either door, and every level of a kind give the same ones.
+
+use fused_lstm::optimizer::{
+    Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
+};
+use fused_lstm::{
+    Classifier, Extent, Flat, LayerShape, Lstm, Model, Network, NetworkShape, Stack, activation,
+    loss,
+};
+use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
+use fused_lstm_tests::random::Random;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+struct Case {
+    inputs: usize,
+    hidden: Vec<usize>,
+    extent: Extent,
+    seed: u64,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let units = prop_oneof![8 => 1usize..=40, 1 => 63usize..=65];
+    (
+        1usize..=18,
+        prop::collection::vec(units, 1..=3),
+        1usize..=7,
+        1usize..=14,
+        any::<u64>(),
+    )
+        .prop_map(|(inputs, hidden, steps, batch, seed)| Case {
+            inputs,
+            hidden,
+            extent: Extent { steps, batch },
+            seed,
+        })
+}
+
+/// Everything that a network computes from random numbers.
+struct Setup<'a> {
+    shape: NetworkShape<'a>,
+    params: Vec<f32>,
+    x: Vec<f32>,
+    state: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Case {
+    fn setup(&self) -> Setup<'_> {
+        let shape = NetworkShape {
+            inputs: self.inputs,
+            hidden: &self.hidden,
+            classes: None,
+        };
+        let mut random = Random(self.seed);
+        Setup {
+            shape,
+            params: random.vec(shape.params_len(), 0.5),
+            x: random.vec(self.extent.rows() * self.inputs, 1.0),
+            state: random.vec(shape.state_len(self.extent.batch), 1.0),
+            dy: random.vec(self.extent.rows() * shape.outputs(), 1.0),
+        }
+    }
+}
+
+impl Setup<'_> {
+    fn infer(&self, extent: Extent, x: &[f32], state: &mut [f32]) -> Vec<f32> {
+        let mut y = vec![0.0; extent.rows() * self.shape.outputs()];
+        let mut scratch = vec![0.0; self.shape.scratch_len(extent)];
+        let model = Model::new(self.shape, &self.params).unwrap();
+        model.infer(extent, x, state, &mut y, &mut scratch).unwrap();
+        y
+    }
+
+    /// Forward and backward; gives dx and the initial state's gradient, and adds
+    /// to `gradients`.
+    fn train(
+        &self,
+        extent: Extent,
+        x: &[f32],
+        dy: &[f32],
+        state: &mut [f32],
+        dstate: &mut [f32],
+        gradients: &mut [f32],
+    ) -> Vec<f32> {
+        let model = Model::new(self.shape, &self.params).unwrap();
+        let mut cache = vec![0.0; self.shape.cache_len(extent)];
+        model.forward(extent, x, state, &mut cache).unwrap();
+        let mut dx = vec![0.0; x.len()];
+        let mut work = vec![0.0; self.shape.workspace_len(extent)];
+        model
+            .backward(
+                extent,
+                x,
+                dy,
+                dstate,
+                &mut cache,
+                gradients,
+                Some(&mut dx),
+                &mut work,
+            )
+            .unwrap();
+        dx
+    }
+
+    /// Row `row` of a time-major buffer `[T, B, width]`.
+    fn row(values: &[f32], extent: Extent, row: usize) -> Vec<f32> {
+        let width = values.len() / extent.rows();
+        values
+            .chunks(width)
+            .skip(row)
+            .step_by(extent.batch)
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// Row `row` of the states of all layers.
+    fn state_row(&self, state: &[f32], batch: usize, row: usize) -> Vec<f32> {
+        let mut rest = state;
+        let mut own = Vec::new();
+        for LayerShape { hidden, .. } in self.shape.layers() {
+            for _ in 0..2 {
+                let (half, after) = rest.split_at(batch * hidden);
+                own.extend(&half[row * hidden..][..hidden]);
+                rest = after;
+            }
+        }
+        own
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_row_does_not_see_its_batch(case in cases()) {
+        let (setup, extent) = (case.setup(), case.extent);
+        let alone = Extent { batch: 1, ..extent };
+        each_level(|_| {
+            let mut state = setup.state.clone();
+            let y = setup.infer(extent, &setup.x, &mut state);
+            let mut dstate = vec![0.25; state.len()];
+            let (mut again, mut unused) = (setup.state.clone(), vec![0.0; setup.params.len()]);
+            let dx =
+                setup.train(extent, &setup.x, &setup.dy, &mut again, &mut dstate, &mut unused);
+            for row in 0..extent.batch {
+                let x = Setup::row(&setup.x, extent, row);
+                let initial = setup.state_row(&setup.state, extent.batch, row);
+                let mut own_state = initial.clone();
+                let own_y = setup.infer(alone, &x, &mut own_state);
+                assert_eq!(bits(&own_y), bits(&Setup::row(&y, extent, row)));
+                let rows_state = setup.state_row(&state, extent.batch, row);
+                assert_eq!(bits(&own_state), bits(&rows_state));
+
+                let mut own_dstate = vec![0.25; initial.len()];
+                let dy = Setup::row(&setup.dy, extent, row);
+                let (mut s, mut g) = (initial, vec![0.0; setup.params.len()]);
+                let own_dx = setup.train(alone, &x, &dy, &mut s, &mut own_dstate, &mut g);
+                assert_eq!(bits(&own_dx), bits(&Setup::row(&dx, extent, row)));
+                let rows_dstate = setup.state_row(&dstate, extent.batch, row);
+                assert_eq!(bits(&own_dstate), bits(&rows_dstate));
+            }
+        });
+    }
+
+    #[test]
+    fn a_sequence_may_be_cut_anywhere(case in cases(), cut in 0usize..=7) {
+        let (setup, extent) = (case.setup(), case.extent);
+        let cut = cut.min(extent.steps);
+        let (first, second) =
+            (Extent { steps: cut, ..extent }, Extent { steps: extent.steps - cut, ..extent });
+        let (x1, x2) = setup.x.split_at(first.rows() * case.inputs);
+        let (dy1, dy2) = setup.dy.split_at(first.rows() * setup.shape.outputs());
+        each_level(|_| {
+            let mut state = setup.state.clone();
+            let y = setup.infer(extent, &setup.x, &mut state);
+            let mut cut_state = setup.state.clone();
+            let mut cut_y = setup.infer(first, x1, &mut cut_state);
+            let middle = cut_state.clone();
+            cut_y.extend(setup.infer(second, x2, &mut cut_state));
+            assert_eq!(bits(&cut_y), bits(&y));
+            assert_eq!(bits(&cut_state), bits(&state));
+
+            // Backward: the last call first, handing on the gradient of the state.
+            let (mut dstate, mut gradients) =
+                (vec![0.25; state.len()], vec![0.0; setup.params.len()]);
+            let (mut cut_dstate, mut cut_gradients) = (dstate.clone(), gradients.clone());
+            let mut s = setup.state.clone();
+            let dx = setup.train(extent, &setup.x, &setup.dy, &mut s, &mut dstate, &mut gradients);
+            let mut s = middle;
+            let dx2 = setup.train(second, x2, dy2, &mut s, &mut cut_dstate, &mut cut_gradients);
+            let mut s = setup.state.clone();
+            let mut cut_dx =
+                setup.train(first, x1, dy1, &mut s, &mut cut_dstate, &mut cut_gradients);
+            cut_dx.extend(dx2);
+            assert_eq!(bits(&cut_dx), bits(&dx));
+            assert_eq!(bits(&cut_dstate), bits(&dstate));
+            assert_eq!(bits(&cut_gradients), bits(&gradients));
+        });
+    }
+
+    #[test]
+    fn levels_of_a_kind_agree(case in cases()) {
+        let (setup, extent) = (case.setup(), case.extent);
+        same_bits_at_each_level(|| {
+            let mut state = setup.state.clone();
+            let mut out = setup.infer(extent, &setup.x, &mut state);
+            out.extend(&state);
+            let (mut s, mut dstate) = (setup.state.clone(), vec![0.25; state.len()]);
+            let mut gradients = vec![0.0; setup.params.len()];
+            out.extend(setup.train(
+                extent, &setup.x, &setup.dy, &mut s, &mut dstate, &mut gradients,
+            ));
+            out.extend(dstate);
+            out.push(clip_by_global_norm(&mut gradients, 0.5));
+            out.extend(gradients);
+            out
+        });
+    }
+
+    #[test]
+    fn levels_of_a_kind_agree_elementwise(n in 1usize..=70, seed in any::<u64>()) {
+        let mut random = Random(seed);
+        let (w, g) = (random.vec(n, 2.0), random.vec(n, 2.0));
+        let slots: Vec<f32> = random.vec(2 * n, 1.0).iter().map(|v| v.abs()).collect();
+        let wide = random.vec(n, 95.0);
+        let optimizers = [
+            Optimizer::Sgd(Sgd { learning_rate: 0.1 }),
+            Optimizer::Momentum(Momentum { learning_rate: 0.1, momentum: 0.9, nesterov: true }),
+            Optimizer::Adagrad(Adagrad::tensorflow(0.3)),
+            Optimizer::Adam(Adam::tensorflow(0.3)),
+            Optimizer::Adam(Adam::pytorch_adamw(0.3)),
+            Optimizer::RmsProp(RmsProp::tensorflow(0.3)),
+            Optimizer::RmsProp(RmsProp::pytorch(0.3)),
+        ];
+        same_bits_at_each_level(|| {
+            let mut out = Vec::new();
+            for optimizer in optimizers {
+                let (mut w, mut slots) = (w.clone(), slots.clone());
+                slots.truncate(optimizer.slots_len(n));
+                optimizer.update(3, &mut w, &g, &mut slots).unwrap();
+                out.extend(w);
+                out.extend(slots);
+            }
+            for function in
+                [activation::exp_in_place, activation::sigmoid_in_place, activation::tanh_in_place]
+            {
+                let mut values = wide.clone();
+                function(&mut values);
+                out.extend(values);
+            }
+            let (mut logits, mut dlogits) = (wide.clone(), vec![0.0; n]);
+            out.push(loss::softmax_cross_entropy(n, &mut logits, &[0], &mut dlogits).unwrap());
+            out.extend(logits);
+            out.extend(dlogits);
+            let mut dy = vec![0.0; n];
+            out.push(loss::mean_squared_error(&w, &g, &mut dy).unwrap());
+            out
+        });
+    }
+}
+
+type Layers = Stack<Stack<Lstm<3, 4>, Lstm<4, 9>>, Lstm<9, 17>>;
+type Net = Classifier<Layers, 17, 5>;
+const HIDDEN: [usize; 3] = [4, 9, 17];
+
+#[test]
+fn both_doors_give_the_same_bits() {
+    const T: usize = 6;
+    const B: usize = 7;
+    let shape = NetworkShape {
+        inputs: 3,
+        hidden: &HIDDEN,
+        classes: Some(5),
+    };
+    let extent = Extent { steps: T, batch: B };
+    let mut random = Random(11);
+    let mut net = Net::ZERO;
+    assert_eq!(shape.params_len(), net.as_flat().len());
+    net.as_flat_mut()
+        .copy_from_slice(&random.vec(shape.params_len(), 0.5));
+    let mut x = <Layers as Network>::Input::<T, B>::ZERO;
+    x.as_flat_mut().copy_from_slice(&random.vec(T * B * 3, 1.0));
+    let labels: [[u32; B]; T] =
+        std::array::from_fn(|t| std::array::from_fn(|b| ((t + b) % 5) as u32));
+    let mut initial = <Layers as Network>::State::<B>::ZERO;
+    initial
+        .as_flat_mut()
+        .copy_from_slice(&random.vec(shape.state_len(B), 1.0));
+
+    each_level(|_| {
+        let model = Model::new(shape, net.as_flat()).unwrap();
+
+        let (mut state, mut y) = (initial, [[[0.0; 17]; B]; T]);
+        net.lstm.infer(&x, &mut state, &mut y, &mut Flat::zero());
+        let mut model_state = initial.as_flat().to_vec();
+        let mut model_y = vec![0.0; T * B * 17];
+        let mut scratch = vec![0.0; shape.scratch_len(extent)];
+        model
+            .infer(
+                extent,
+                x.as_flat(),
+                &mut model_state,
+                &mut model_y,
+                &mut scratch,
+            )
+            .unwrap();
+        assert_eq!(bits(y.as_flat()), bits(&model_y));
+        assert_eq!(bits(state.as_flat()), bits(&model_state));
+
+        // Step by step is the sequence.
+        let mut step_state = initial;
+        for (x, y) in x.iter().zip(&y) {
+            let mut step_y = [[[0.0; 17]; B]];
+            net.lstm.step(&[*x], &mut step_state, &mut step_y);
+            assert_eq!(bits(step_y.as_flat()), bits(y.as_flat()));
+        }
+
+        let mut state = initial;
+        let mut gradients = Net::ZERO;
+        let mut p = [[[0.0; 5]; B]; T];
+        let (mut cache, mut workspace) = (Flat::zero(), Flat::zero());
+        let loss = net
+            .loss_gradient(
+                &x,
+                &labels,
+                &mut state,
+                &mut gradients,
+                &mut p,
+                &mut cache,
+                &mut workspace,
+            )
+            .unwrap();
+        let mut model_state = initial.as_flat().to_vec();
+        let mut model_gradients = vec![0.0; shape.params_len()];
+        let mut model_p = vec![0.0; shape.logits_len(extent)];
+        let mut model_cache = vec![0.0; shape.cache_len(extent)];
+        let model_loss = model
+            .loss_gradient(
+                extent,
+                x.as_flat(),
+                labels.as_flattened(),
+                &mut model_state,
+                &mut model_gradients,
+                &mut model_p,
+                &mut model_cache,
+                &mut vec![0.0; shape.workspace_len(extent)],
+            )
+            .unwrap();
+        assert_eq!(loss.to_bits(), model_loss.to_bits());
+        assert_eq!(bits(p.as_flat()), bits(&model_p));
+        assert_eq!(bits(state.as_flat()), bits(&model_state));
+        assert_eq!(bits(gradients.as_flat()), bits(&model_gradients));
+        assert_eq!(bits(cache.as_flat()), bits(&model_cache));
+    });
+}
+
+/// NaN anywhere in what a row reads is NaN in what it gives, and nowhere else.
+#[test]
+fn nan_in_is_nan_out() {
+    let hidden = [5, 4];
+    let case = Case {
+        inputs: 3,
+        hidden: hidden.into(),
+        extent: Extent { steps: 2, batch: 3 },
+        seed: 1,
+    };
+    let setup = case.setup();
+    each_level(|_| {
+        let mut x = setup.x.clone();
+        x[3 + 1] = f32::NAN; // step 0, row 1
+        let y = setup.infer(case.extent, &x, &mut setup.state.clone());
+        for row in 0..3 {
+            let poisoned = Setup::row(&y, case.extent, row);
+            assert!(
+                poisoned.iter().all(|v| v.is_nan() == (row == 1)),
+                "row {row}: {poisoned:?}"
+            );
+        }
+        // A NaN weight reaches every row.
+        let mut broken = Setup {
+            params: setup.params.clone(),
+            ..case.setup()
+        };
+        broken.params[0] = f32::NAN;
+        let y = broken.infer(case.extent, &setup.x, &mut setup.state.clone());
+        assert!(y.iter().all(|v| v.is_nan()));
+    });
+}

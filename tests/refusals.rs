@@ -1,0 +1,253 @@
+//! Wrong arguments are refused by name, before anything is touched.
+
+use fused_lstm::optimizer::{Adagrad, Adam, Optimizer};
+use fused_lstm::{DenseShape, Extent, Model, NetworkShape, ShapeError, dense, init, loss};
+
+const HIDDEN: [usize; 2] = [4, 5];
+const SHAPE: NetworkShape = NetworkShape {
+    inputs: 6,
+    hidden: &HIDDEN,
+    classes: Some(3),
+};
+const EXTENT: Extent = Extent { steps: 2, batch: 3 };
+
+fn length(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeError> {
+    Err(ShapeError::Length {
+        what,
+        expected,
+        got,
+    })
+}
+
+#[test]
+fn sizes_of_zero_are_refused() {
+    let zero = |what| Err(ShapeError::Zero { what });
+    let check = |inputs, hidden, classes| {
+        NetworkShape {
+            inputs,
+            hidden,
+            classes,
+        }
+        .check()
+    };
+    assert_eq!(check(0, &[4], None), zero("inputs"));
+    assert_eq!(check(1, &[], None), zero("layers"));
+    assert_eq!(check(1, &[4, 0], None), zero("hidden units"));
+    assert_eq!(check(1, &[4], Some(0)), zero("classes"));
+    assert_eq!(check(1, &[4], Some(1)), Ok(()));
+}
+
+#[test]
+fn sizes_that_overflow_are_refused_like_any_other() {
+    let huge = [usize::MAX / 2];
+    let shape = NetworkShape {
+        inputs: usize::MAX,
+        hidden: &huge,
+        classes: Some(usize::MAX),
+    };
+    assert_eq!(shape.params_len(), usize::MAX);
+    assert!(Model::new(shape, &[0.0; 8]).is_err());
+    let params = vec![0.0; SHAPE.params_len()];
+    let model = Model::new(SHAPE, &params).unwrap();
+    let extent = Extent {
+        steps: usize::MAX,
+        batch: usize::MAX,
+    };
+    assert!(model.infer(extent, &[], &mut [], &mut [], &mut []).is_err());
+}
+
+#[test]
+fn every_buffer_of_a_wrong_length_is_named() {
+    let params = vec![0.0; SHAPE.params_len()];
+    assert_eq!(
+        Model::new(SHAPE, &params[1..]).map(drop),
+        length("params", params.len(), params.len() - 1)
+    );
+    let model = Model::new(SHAPE, &params).unwrap();
+    let full = |n: usize| vec![0.0f32; n];
+    let (x, state, y) = (full(36), full(SHAPE.state_len(3)), full(30));
+    let scratch = full(SHAPE.scratch_len(EXTENT));
+    let infer = |x: &[f32], state: &[f32], y: &[f32], scratch: &[f32]| {
+        let (mut state, mut y) = (state.to_vec(), y.to_vec());
+        model.infer(EXTENT, x, &mut state, &mut y, &mut scratch.to_vec())
+    };
+    assert_eq!(infer(&x, &state, &y, &scratch), Ok(()));
+    assert_eq!(infer(&x[1..], &state, &y, &scratch), length("x", 36, 35));
+    assert_eq!(
+        infer(&x, &state[1..], &y, &scratch),
+        length("state", 54, 53)
+    );
+    assert_eq!(infer(&x, &state, &y[1..], &scratch), length("y", 30, 29));
+    assert_eq!(
+        infer(&x, &state, &y, &scratch[1..]),
+        length("scratch", 30, 29)
+    );
+
+    // One buffer at a time is one number short.
+    let (cache, work) = (SHAPE.cache_len(EXTENT), SHAPE.workspace_len(EXTENT));
+    let logits = SHAPE.logits_len(EXTENT);
+    let lengths = [36, 6, 54, params.len(), logits, cache, work];
+    let names = [
+        "x",
+        "labels",
+        "state",
+        "gradients",
+        "probabilities",
+        "cache",
+        "workspace",
+    ];
+    let loss = |lengths: [usize; 7]| {
+        let [x, labels, state, gradients, p, cache, work] = lengths;
+        model
+            .loss_gradient(
+                EXTENT,
+                &full(x),
+                &vec![0; labels],
+                &mut full(state),
+                &mut full(gradients),
+                &mut full(p),
+                &mut full(cache),
+                &mut full(work),
+            )
+            .map(drop)
+    };
+    assert_eq!(loss(lengths), Ok(()));
+    for (k, name) in names.into_iter().enumerate() {
+        let mut short = lengths;
+        short[k] -= 1;
+        assert_eq!(loss(short), length(name, lengths[k], short[k]));
+    }
+
+    let lengths = [36, 30, 54, cache, params.len(), 36, work];
+    let names = ["x", "dy", "state", "cache", "gradients", "dx", "workspace"];
+    let backward = |lengths: [usize; 7]| {
+        let [x, dy, dstate, cache, gradients, dx, work] = lengths;
+        model.backward(
+            EXTENT,
+            &full(x),
+            &full(dy),
+            &mut full(dstate),
+            &mut full(cache),
+            &mut full(gradients),
+            Some(&mut full(dx)),
+            &mut full(work),
+        )
+    };
+    assert_eq!(backward(lengths), Ok(()));
+    for (k, name) in names.into_iter().enumerate() {
+        let mut short = lengths;
+        short[k] -= 1;
+        assert_eq!(backward(short), length(name, lengths[k], short[k]));
+    }
+}
+
+#[test]
+fn labels_must_be_classes() {
+    let error = loss::softmax_cross_entropy(2, &mut [0.0; 4], &[1, 2], &mut [0.0; 4]).unwrap_err();
+    assert_eq!(
+        error,
+        ShapeError::Label {
+            row: 1,
+            label: 2,
+            classes: 2
+        }
+    );
+    assert_eq!(error.to_string(), "label of row 1: expected 0 to 1, got 2");
+    let none = loss::softmax_cross_entropy(2, &mut [], &[], &mut []);
+    assert_eq!(none, Err(ShapeError::Zero { what: "labels" }));
+}
+
+#[test]
+fn a_model_without_a_head_has_no_logits() {
+    let shape = NetworkShape {
+        classes: None,
+        ..SHAPE
+    };
+    let params = vec![0.0; shape.params_len()];
+    let model = Model::new(shape, &params).unwrap();
+    assert_eq!(
+        model.logits(EXTENT, &[0.0; 30], &mut []),
+        Err(ShapeError::NoHead)
+    );
+}
+
+#[test]
+fn optimizers_refuse_other_lengths_and_touch_nothing() {
+    let mut params = [1.0, 2.0];
+    let adagrad = Adagrad::tensorflow(0.1);
+    assert_eq!(
+        adagrad.update(&mut params, &[1.0], &mut [0.1; 2]),
+        length("gradients", 2, 1)
+    );
+    assert_eq!(
+        adagrad.update(&mut params, &[1.0; 2], &mut [0.1; 1]),
+        length("slots", 2, 1)
+    );
+    let adam = Optimizer::Adam(Adam::pytorch(0.1));
+    assert_eq!(
+        adam.update(1, &mut params, &[1.0; 2], &mut [0.0; 3]),
+        length("slots", 4, 3)
+    );
+    assert_eq!(params, [1.0, 2.0]);
+}
+
+#[test]
+fn nothing_to_do_is_done() {
+    // No step: the state stays. No row: nothing at all.
+    let params = vec![0.5; SHAPE.params_len()];
+    let model = Model::new(SHAPE, &params).unwrap();
+    let mut state = vec![0.5; SHAPE.state_len(3)];
+    model
+        .infer(
+            Extent { steps: 0, batch: 3 },
+            &[],
+            &mut state,
+            &mut [],
+            &mut [],
+        )
+        .unwrap();
+    assert!(state.iter().all(|&s| s == 0.5));
+    model
+        .infer(
+            Extent { steps: 2, batch: 0 },
+            &[],
+            &mut [],
+            &mut [],
+            &mut [],
+        )
+        .unwrap();
+    let none = Extent { steps: 0, batch: 3 };
+    let mut cache = vec![0.0; SHAPE.cache_len(none)];
+    let mut work = vec![0.0; SHAPE.workspace_len(none)];
+    let mut gradients = vec![0.0; params.len()];
+    model.forward(none, &[], &mut state, &mut cache).unwrap();
+    model
+        .backward(
+            none,
+            &[],
+            &[],
+            &mut state,
+            &mut cache,
+            &mut gradients,
+            None,
+            &mut work,
+        )
+        .unwrap();
+    assert!(state.iter().all(|&s| s == 0.5) && gradients.iter().all(|&g| g == 0.0));
+}
+
+#[test]
+fn other_wrong_lengths_are_refused() {
+    let shape = DenseShape {
+        inputs: 2,
+        outputs: 3,
+    };
+    let short = dense::forward(shape, 1, &[0.0; 8], &[0.0; 2], &mut [0.0; 3]);
+    assert_eq!(short, length("params", 9, 8));
+    assert_eq!(
+        init::glorot_uniform(SHAPE, &mut [], || 0.5),
+        length("params", SHAPE.params_len(), 0)
+    );
+    assert!(loss::mean_squared_error(&[1.0], &[], &mut [0.0]).is_err());
+    assert!(loss::softmax(2, &mut [0.0; 3]).is_err());
+}
