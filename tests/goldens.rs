@@ -248,10 +248,7 @@ fn optimizer_trajectories() {
             nesterov,
         })
     };
-    let rms = Optimizer::RmsProp(RmsProp {
-        momentum: 0.9,
-        ..RmsProp::tensorflow(0.01)
-    });
+    let rms = Optimizer::RmsProp(RmsProp::tensorflow(0.01));
     let cases: [(&str, Optimizer, &[&str]); 9] = [
         ("tf1_gd_lr0.1", sgd, &[]),
         ("tf1_momentum_lr0.1_m0.9", momentum(false), &["momentum"]),
