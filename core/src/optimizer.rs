@@ -77,14 +77,17 @@ impl Adagrad {
 /// κ₁ = 1−β₁ᵗ and κ₂ = 1−β₂ᵗ the update is
 /// w −= η·m/κ₁ / (√(v/κ₂) + ε), or, if `epsilon_hat`,
 /// w −= η·√κ₂/κ₁·m / (√v + ε); before it, w −= η·λ·w.
+///
+/// The fields hold 1−β and not β: in `f32` 1 − 0.999 is not 0.001, TensorFlow
+/// takes the one and PyTorch the other, and v differs by 1.3e-5 of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// η.
     pub learning_rate: f32,
-    /// β₁.
-    pub beta1: f32,
-    /// β₂.
-    pub beta2: f32,
+    /// 1 − β₁.
+    pub one_minus_beta1: f32,
+    /// 1 − β₂.
+    pub one_minus_beta2: f32,
     /// ε.
     pub epsilon: f32,
     /// Whether ε is added to √v before its bias is corrected.
@@ -96,21 +99,23 @@ pub struct Adam {
 impl Adam {
     /// `tf.train.AdamOptimizer(learning_rate)`.
     pub const fn tensorflow(learning_rate: f32) -> Self {
-        let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
+        let (one_minus_beta1, one_minus_beta2) = (1.0 - 0.9, 1.0 - 0.999);
         Self {
-            learning_rate,
-            beta1,
-            beta2,
-            epsilon,
+            one_minus_beta1,
+            one_minus_beta2,
             epsilon_hat: true,
-            weight_decay: 0.0,
+            ..Self::pytorch(learning_rate)
         }
     }
     /// `torch.optim.Adam(lr=learning_rate)`.
     pub const fn pytorch(learning_rate: f32) -> Self {
         Self {
+            learning_rate,
+            one_minus_beta1: 0.1,
+            one_minus_beta2: 0.001,
+            epsilon: 1e-8,
             epsilon_hat: false,
-            ..Self::tensorflow(learning_rate)
+            weight_decay: 0.0,
         }
     }
     /// `torch.optim.AdamW(lr=learning_rate)`.
@@ -412,9 +417,11 @@ impl Adam {
         gradients: &[f32],
         slots: &mut [f32],
     ) -> Result<(), ShapeError> {
-        let step = step.max(1) as f32;
-        let correction1 = 1.0 - libm::powf(self.beta1, step);
-        let correction2 = libm::sqrtf(1.0 - libm::powf(self.beta2, step));
+        // 1 − βᵗ, without the cancellation.
+        let correction =
+            |one_minus_beta: f32| -libm::expm1f(step.max(1) as f32 * libm::log1pf(-one_minus_beta));
+        let correction1 = correction(self.one_minus_beta1);
+        let correction2 = libm::sqrtf(correction(self.one_minus_beta2));
         let (rate, root_scale) = if self.epsilon_hat {
             (self.learning_rate * correction2 / correction1, 1.0)
         } else {
@@ -423,8 +430,8 @@ impl Adam {
         let rule = AdamRule {
             rate,
             root_scale,
-            one_minus_beta1: 1.0 - self.beta1,
-            one_minus_beta2: 1.0 - self.beta2,
+            one_minus_beta1: self.one_minus_beta1,
+            one_minus_beta2: self.one_minus_beta2,
             epsilon: self.epsilon,
             keep: 1.0 - self.learning_rate * self.weight_decay,
         };
