@@ -1,0 +1,124 @@
+//! Series of bits and their echoes, and the batches that are cut from them.
+
+use crate::Error;
+use crate::tensors::TensorFile;
+use fused_lstm::Extent;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+use std::path::Path;
+
+/// One epoch's data: numbers, and the label of each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The input.
+    pub x: Vec<f32>,
+    /// Class labels.
+    pub labels: Vec<u32>,
+}
+
+/// Uniform bits; the label of a bit is the bit `echo_step` places before it, and 0
+/// for the first ones.
+///
+/// ```
+/// use fused_lstm_driver::data::echo_series;
+/// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+///
+/// let series = echo_series(&mut ChaCha8Rng::seed_from_u64(1), 100, 3);
+/// assert_eq!(series.labels[..3], [0, 0, 0]);
+/// assert_eq!(series.labels[3], series.x[0] as u32);
+/// ```
+pub fn echo_series(random: &mut ChaCha8Rng, length: usize, echo_step: usize) -> Series {
+    let bits: Vec<u32> = (0..length).map(|_| random.next_u32() >> 31).collect();
+    let labels = (0..length)
+        .map(|k| k.checked_sub(echo_step).map_or(0, |k| bits[k]))
+        .collect();
+    Series {
+        x: bits.into_iter().map(|bit| bit as f32).collect(),
+        labels,
+    }
+}
+
+impl Series {
+    /// Batch `index` of the series as rows `[B, length / B]`: columns from
+    /// `index`·T, time-major. `x` and `labels` [T, B] are overwritten.
+    ///
+    /// ```
+    /// use fused_lstm::Extent;
+    /// use fused_lstm_driver::data::Series;
+    ///
+    /// let series = Series { x: (0..8u8).map(f32::from).collect(), labels: vec![0; 8] };
+    /// let (mut x, mut labels) = ([0.0; 4], [0; 4]);
+    /// series.batch(Extent { steps: 2, batch: 2 }, 1, &mut x, &mut labels);
+    /// assert_eq!(x, [2.0, 6.0, 3.0, 7.0]);
+    /// ```
+    pub fn batch(&self, extent: Extent, index: usize, x: &mut [f32], labels: &mut [u32]) {
+        let Extent { steps, batch } = extent;
+        let row = self.x.len() / batch;
+        let times = x
+            .chunks_exact_mut(batch)
+            .zip(labels.chunks_exact_mut(batch));
+        for (t, (x, labels)) in times.take(steps).enumerate() {
+            for (b, (x, label)) in x.iter_mut().zip(labels).enumerate() {
+                let place = b * row + index * steps + t;
+                (*x, *label) = (self.x[place], self.labels[place]);
+            }
+        }
+    }
+}
+
+/// Given data: one series for each epoch.
+#[derive(Clone, Debug)]
+pub struct GivenData {
+    epochs: Vec<Series>,
+}
+
+impl GivenData {
+    /// Reads `x` and `y`, both int32 `[epochs or more, length]`; the labels `y` are 0
+    /// or 1.
+    pub fn open(path: &Path, epochs: u64) -> Result<Self, Error> {
+        let file = TensorFile::open(path)?;
+        file.only_keys(|key| key == "x" || key == "y", "x and y")?;
+        let (x_shape, x) = file.i32("x")?;
+        let (y_shape, y) = file.i32("y")?;
+        let &[rows, length] = x_shape.as_slice() else {
+            let problem = format!("key x: expected shape [epochs, length], got {x_shape:?}");
+            return Err(Error::file(path, problem));
+        };
+        if y_shape != x_shape {
+            let problem = format!("key y: expected the shape of x, {x_shape:?}, got {y_shape:?}");
+            return Err(Error::file(path, problem));
+        }
+        if length == 0 || (rows as u64) < epochs {
+            let problem = format!(
+                "key x: expected at least {epochs} rows (--epochs) of at least 1 number, got {x_shape:?}"
+            );
+            return Err(Error::file(path, problem));
+        }
+        if let Some(k) = y.iter().position(|y| !(0..2).contains(y)) {
+            let (row, column) = (k / length, k % length);
+            let problem = format!(
+                "key y: expected labels 0 or 1, got {} at [{row}, {column}]",
+                y[k]
+            );
+            return Err(Error::file(path, problem));
+        }
+        let series = |(x, y): (&[i32], &[i32])| Series {
+            x: x.iter().map(|&x| x as f32).collect(),
+            labels: y.iter().map(|&y| y as u32).collect(),
+        };
+        let epochs = x.chunks(length).zip(y.chunks(length)).take(epochs as usize);
+        Ok(Self {
+            epochs: epochs.map(series).collect(),
+        })
+    }
+
+    /// Numbers in an epoch.
+    pub fn series_length(&self) -> usize {
+        self.epochs.first().map_or(0, |series| series.x.len())
+    }
+
+    /// The series of an epoch.
+    pub(crate) fn epoch(&self, epoch: u64) -> Option<&Series> {
+        self.epochs.get(usize::try_from(epoch).ok()?)
+    }
+}

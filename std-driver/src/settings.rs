@@ -1,0 +1,225 @@
+//! What a training run is made of: the presets, and what a setting may be.
+
+use crate::Error;
+use fused_lstm::optimizer::{Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd};
+use fused_lstm::{Extent, NetworkShape};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The tutorials' systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// 3 layers of 4 units, 15 steps of 5 rows, Adagrad 0.3, 5 epochs.
+    Echo,
+    /// 1 layer of 4 units, 10 steps of 100 rows, Adam 0.3, 6 epochs.
+    EchoSingle,
+    /// 3 layers of 4 units, 10 steps of 100 rows, Adam 0.3, 6 epochs.
+    EchoStacked,
+}
+
+/// The optimizers by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerName {
+    /// Plain gradient descent.
+    Sgd,
+    /// Momentum 0.9.
+    Momentum,
+    /// Nesterov's momentum 0.9.
+    Nesterov,
+    /// TensorFlow's Adagrad, the accumulator from 0.1.
+    Adagrad,
+    /// TensorFlow's Adam.
+    Adam,
+    /// PyTorch's AdamW, decay 0.01.
+    Adamw,
+    /// TensorFlow's RMSProp, decay 0.9.
+    Rmsprop,
+}
+
+/// What becomes of the state between the batches of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateMode {
+    /// It is carried on.
+    Carry,
+    /// Every batch starts from zeros.
+    Zero,
+}
+
+/// A training run.
+///
+/// ```
+/// use fused_lstm_driver::settings::{Preset, Settings};
+///
+/// let settings = Settings { batch: 10, ..Settings::preset(Preset::Echo) };
+/// settings.check()?;
+/// assert_eq!(settings.steps_per_epoch(), 333);
+/// # Ok::<(), fused_lstm_driver::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Epochs; each has data of its own.
+    pub epochs: u64,
+    /// What the random generator starts from.
+    pub seed: u64,
+    /// Units of each layer, from the first to the last.
+    pub hidden: Vec<usize>,
+    /// Batch rows, B: the series is cut into so many.
+    pub batch: usize,
+    /// Time steps of truncated backpropagation, T.
+    pub truncation: usize,
+    /// How many bits later a bit is to be echoed.
+    pub echo_step: usize,
+    /// Bits in an epoch.
+    pub series_length: usize,
+    /// Which optimizer.
+    pub optimizer: OptimizerName,
+    /// Its learning rate.
+    pub learning_rate: f32,
+    /// The largest global norm of the gradients, if it is bounded.
+    pub clip_norm: Option<f32>,
+    /// What becomes of the state between batches.
+    pub state: StateMode,
+    /// A file of given data instead of random bits.
+    pub data: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The tutorials' values.
+    pub fn preset(preset: Preset) -> Self {
+        let echo = Self {
+            epochs: 5,
+            seed: 0,
+            hidden: vec![4; 3],
+            batch: 5,
+            truncation: 15,
+            echo_step: 3,
+            series_length: 50_000,
+            optimizer: OptimizerName::Adagrad,
+            learning_rate: 0.3,
+            clip_norm: None,
+            state: StateMode::Carry,
+            data: None,
+        };
+        let stacked = Self {
+            epochs: 6,
+            batch: 100,
+            truncation: 10,
+            optimizer: OptimizerName::Adam,
+            ..echo.clone()
+        };
+        match preset {
+            Preset::Echo => echo,
+            Preset::EchoSingle => Self {
+                hidden: vec![4],
+                ..stacked
+            },
+            Preset::EchoStacked => stacked,
+        }
+    }
+
+    /// Refuses settings that no run can have.
+    pub fn check(&self) -> Result<(), Error> {
+        let positive = |flag, value: usize| match value {
+            0 => Err(Error::setting(flag, "at least 1", value)),
+            _ => Ok(()),
+        };
+        if self.hidden.is_empty() {
+            return Err(Error::setting("hidden", "at least one layer", "none"));
+        }
+        for &hidden in &self.hidden {
+            positive("hidden", hidden)?;
+        }
+        positive("batch", self.batch)?;
+        positive("truncation", self.truncation)?;
+        positive("series-length", self.series_length)?;
+        if self.epochs == 0 {
+            return Err(Error::setting("epochs", "at least 1", 0));
+        }
+        if self.echo_step >= self.series_length {
+            let most = format!("fewer than the {} bits of the series", self.series_length);
+            return Err(Error::setting("echo-step", most, self.echo_step));
+        }
+        if !self.series_length.is_multiple_of(self.batch) {
+            let divisor = format!("a divisor of the series' {} bits", self.series_length);
+            return Err(Error::setting("batch", divisor, self.batch));
+        }
+        let row = self.series_length / self.batch;
+        if self.truncation > row {
+            let most = format!("at most the {row} bits of a row");
+            return Err(Error::setting("truncation", most, self.truncation));
+        }
+        let above_zero = |value: f32| value.is_finite() && value > 0.0;
+        if !above_zero(self.learning_rate) {
+            let expected = "a finite number above 0";
+            return Err(Error::setting(
+                "learning-rate",
+                expected,
+                self.learning_rate,
+            ));
+        }
+        if let Some(norm) = self.clip_norm
+            && !above_zero(norm)
+        {
+            return Err(Error::setting("clip-norm", "a finite number above 0", norm));
+        }
+        // Buffers that cannot be addressed are refused here, and not by a crash.
+        let most = isize::MAX as usize / 64;
+        let largest = self
+            .shape()
+            .params_len()
+            .max(self.shape().cache_len(self.extent()));
+        if largest > most {
+            return Err(Error::setting(
+                "hidden",
+                "a network that fits into memory",
+                "one beyond it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Batches in an epoch; bits that do not fill one are left out.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.series_length / self.batch / self.truncation) as u64
+    }
+
+    /// T and B.
+    pub fn extent(&self) -> Extent {
+        Extent {
+            steps: self.truncation,
+            batch: self.batch,
+        }
+    }
+
+    /// The network: one input, two classes.
+    pub fn shape(&self) -> NetworkShape<'_> {
+        NetworkShape {
+            inputs: 1,
+            hidden: &self.hidden,
+            classes: Some(2),
+        }
+    }
+
+    /// The optimizer with its learning rate.
+    pub fn optimizer(&self) -> Optimizer {
+        let learning_rate = self.learning_rate;
+        let momentum = |nesterov| Momentum {
+            learning_rate,
+            momentum: 0.9,
+            nesterov,
+        };
+        match self.optimizer {
+            OptimizerName::Sgd => Optimizer::Sgd(Sgd { learning_rate }),
+            OptimizerName::Momentum => Optimizer::Momentum(momentum(false)),
+            OptimizerName::Nesterov => Optimizer::Momentum(momentum(true)),
+            OptimizerName::Adagrad => Optimizer::Adagrad(Adagrad::tensorflow(learning_rate)),
+            OptimizerName::Adam => Optimizer::Adam(Adam::tensorflow(learning_rate)),
+            OptimizerName::Adamw => Optimizer::Adam(Adam::pytorch_adamw(learning_rate)),
+            OptimizerName::Rmsprop => Optimizer::RmsProp(RmsProp::tensorflow(learning_rate)),
+        }
+    }
+}
