@@ -8,7 +8,12 @@ use std::path::PathBuf;
 
 /// Trains and runs small LSTM networks.
 #[derive(Debug, Parser)]
-#[command(name = "fused-lstm", version)]
+#[command(
+    name = "fused-lstm",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -65,10 +70,10 @@ pub struct SettingFlags {
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<OptimizerName>,
     /// The optimizer's learning rate.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub learning_rate: Option<f32>,
     /// The largest global norm of the gradients [default: none].
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_norm: Option<f32>,
     /// What becomes of the state between the batches of an epoch.
     #[arg(long)]

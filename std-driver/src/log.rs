@@ -53,6 +53,13 @@ impl Log {
             }
         }
         rows.retain(|row: &Row| row.step < next);
+        if let Some(last) = rows.last()
+            && last.step + 1 != next
+        {
+            let (want, got) = (next - 1, last.step);
+            let problem = format!("expected step {want} before the checkpoint's, got step {got}");
+            return Err(Error::file(path, problem));
+        }
         // Written beside it and renamed: the rows that stay are never at risk.
         let mut text = csv::Writer::from_writer(Vec::new());
         for row in &rows {
