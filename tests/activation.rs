@@ -6,8 +6,10 @@ use fused_lstm_tests::levels::each_level;
 
 type InPlace = fn(&mut [f32]);
 
+type Exact = fn(f64) -> f64;
+
 /// A function, what it should be, and the largest error that its docs allow.
-const FUNCTIONS: [(&str, InPlace, fn(f64) -> f64, f64); 3] = [
+const FUNCTIONS: [(&str, InPlace, Exact, f64); 3] = [
     (
         "sigmoid",
         sigmoid_in_place,
@@ -67,7 +69,7 @@ impl Worst {
 
 /// The largest errors of `function` over every `stride`th bit pattern: of
 /// the portable level, and of the fused ones, which must agree in every bit.
-fn worst(function: InPlace, want: fn(f64) -> f64, stride: usize) -> [Worst; 2] {
+fn worst(function: InPlace, want: Exact, stride: usize) -> [Worst; 2] {
     let mut worst = [Worst::default(); 2];
     let mut patterns = (0..=u32::MAX).step_by(stride);
     loop {

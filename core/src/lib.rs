@@ -1,4 +1,44 @@
 #![doc = include_str!("../../README.md")]
+//! # The equations
+//!
+//! For every row of the batch and every unit, with σ the logistic sigmoid:
+//!
+//! ```text
+//! i, j, f, o = bias + x·Wx + h·Wh
+//! c' = σ(f)·c + σ(i)·tanh(j)
+//! h' = σ(o)·tanh(c')
+//! ```
+//!
+//! # Letters
+//!
+//! T time steps, B batch rows, I inputs, H hidden units, L layers, C classes. Buffers
+//! are time-major and row-major. A gradient is called as what it belongs to, with a `d`
+//! in front.
+//!
+//! # Layouts
+//!
+//! | what | layout |
+//! |---|---|
+//! | input, output | `[T, B, I]`, `[T, B, H]` |
+//! | a layer's parameters | kernel `[I+H, 4, H]`, gates i, j, f, o; bias `[4, H]` |
+//! | the state | `[2, B, H]` for each layer, c and then h; for equal layers `[L, 2, B, H]` |
+//! | gradients, optimizer slots | as the parameters |
+//!
+//! # The map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`layout`] | shapes, the length of every buffer, named views |
+//! | `network`, `classifier` | the fixed-size door: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`] |
+//! | `model` | the run-time door: [`Model`] |
+//! | `sequence` | one layer over time: inference, forward, backward |
+//! | `cell` | one layer, one step: forward beside backward |
+//! | `matmul` | the matrix product of everything but the gates |
+//! | [`activation`] | exp, sigmoid, tanh |
+//! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
+//! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
+//!
+//! Unsafe code stands in `simd`, `cell`, `matmul`, `elementwise` and `flat` only.
 #![no_std]
 #![deny(unsafe_code)]
 
