@@ -6,7 +6,7 @@ use fused_lstm::optimizer::{
 };
 use fused_lstm::{
     Classifier, Extent, Flat, LayerShape, Lstm, Model, Network, NetworkShape, Stack, activation,
-    loss,
+    init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -355,6 +355,33 @@ fn both_doors_give_the_same_bits() {
         assert_eq!(bits(gradients.as_flat()), bits(&model_gradients));
         assert_eq!(bits(cache.as_flat()), bits(&model_cache));
     });
+}
+
+#[test]
+fn both_doors_start_from_the_same_weights() {
+    let shape = NetworkShape {
+        inputs: 3,
+        hidden: &HIDDEN,
+        classes: Some(5),
+    };
+    let (mut one, mut other) = (Random(4), Random(4));
+    let net = Net::glorot_uniform(|| one.unit());
+    let mut params = vec![0.0; shape.params_len()];
+    init::glorot_uniform(shape, &mut params, || other.unit()).unwrap();
+    assert_eq!(bits(net.as_flat()), bits(&params));
+    // As TensorFlow's: within ±√(6 / (I + H + 4H)), and the forget gates open.
+    let limit = (6.0f32 / (9 + 17 + 4 * 17) as f32).sqrt();
+    let top = net.lstm.above;
+    let kernel = [top.input_kernel.as_flat(), top.recurrent_kernel.as_flat()].concat();
+    let largest = kernel
+        .iter()
+        .fold(0.0f32, |largest, w| largest.max(w.abs()));
+    assert!(
+        largest <= limit && largest > 0.95 * limit,
+        "{largest}, limit {limit}"
+    );
+    assert_eq!(top.bias, [[0.0; 17], [0.0; 17], [1.0; 17], [0.0; 17]]);
+    assert_eq!(net.dense.bias, [0.0; 5]);
 }
 
 /// NaN anywhere in what a row reads is NaN in what it gives, and nowhere else.

@@ -20,7 +20,7 @@ use crate::simd::Simd;
 
 /// One step without a cache, for `batch` rows.
 ///
-/// `x` [B, I], `h_before` [B, H]; `c` [B, H] is advanced in place, `h` [B, H] is
+/// `x` `[B, I]`, `h_before` `[B, H]`; `c` `[B, H]` is advanced in place, `h` `[B, H]` is
 /// overwritten.
 #[inline(always)]
 pub(crate) fn step<S: Simd>(
@@ -66,8 +66,8 @@ pub(crate) fn step<S: Simd>(
 
 /// One step that keeps what the backward pass needs, for `batch` rows.
 ///
-/// `gates` [B, 4, H] holds bias + x·Wx and is overwritten with the gate
-/// activations; `h_before`, `c_before` [B, H]; `c` and `h` [B, H] are overwritten.
+/// `gates` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
+/// activations; `h_before`, `c_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
 #[inline(always)]
 pub(crate) fn step_forward<S: Simd>(
     s: S,
@@ -277,7 +277,7 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize>(
 /// df = dc·c_before·f·(1 − f)               do = dh·tanh(c)·o·(1 − o)
 /// ```
 ///
-/// All are [H]. The gates are overwritten with the gradients of the sums before
+/// All are `[H]`. The gates are overwritten with the gradients of the sums before
 /// them, `dc` with `dc_before`.
 pub(crate) struct StepBackward<'a> {
     pub gates: [&'a mut [f32]; 4],

@@ -6,7 +6,7 @@ use crate::matmul::{Sizes, Start, Walk, matmul};
 use crate::sequence::transpose;
 use crate::simd::{Kernel, Simd, dispatch};
 
-/// `y` [R, O] = `x` [R, I]·W + b, overwritten; `params` is W [I, O], b [O].
+/// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`.
 #[inline(always)]
 pub(crate) fn forward_rows<S: Simd>(
     s: S,
@@ -28,7 +28,7 @@ pub(crate) fn forward_rows<S: Simd>(
 }
 
 /// The gradients: `gradients` accumulates dW and db, rows from the last to the
-/// first; `dx` [R, I] is overwritten; `transposed` [O, I] is overwritten.
+/// first; `dx` `[R, I]` is overwritten; `transposed` `[O, I]` is overwritten.
 #[inline(always)]
 pub(crate) fn backward_rows<S: Simd>(
     s: S,
@@ -78,7 +78,7 @@ pub(crate) fn backward_rows<S: Simd>(
     matmul(s, sizes, Walk::rows(dy, outputs), kernel, Start::Zero, dx);
 }
 
-/// `y` [R, O] = `x` [R, I]·W + b, overwritten, with W [I, O] and b [O] in `params`.
+/// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten, with W `[I, O]` and b `[O]` in `params`.
 ///
 /// ```
 /// use fused_lstm::{DenseShape, dense};
@@ -125,9 +125,9 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// The gradients of [`forward`], from `dy` [R, O].
+/// The gradients of [`forward`], from `dy` `[R, O]`.
 ///
-/// `gradients` (as `params`) is accumulated to, `dx` [R, I] is overwritten, and
+/// `gradients` (as `params`) is accumulated to, `dx` `[R, I]` is overwritten, and
 /// `workspace` of [`DenseShape::kernel_len`] numbers holds nothing of use after.
 ///
 /// ```

@@ -19,6 +19,7 @@
 use crate::error::{ShapeError, check_len};
 
 /// The product of sizes, or `usize::MAX`.
+#[inline]
 const fn product(sizes: &[usize]) -> usize {
     let mut product = 1usize;
     let mut k = 0;
@@ -29,6 +30,7 @@ const fn product(sizes: &[usize]) -> usize {
     product
 }
 
+#[inline]
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
@@ -49,6 +51,7 @@ pub struct Extent {
 
 impl Extent {
     /// Rows of all time steps, T·B.
+    #[inline]
     pub const fn rows(self) -> usize {
         product(&[self.steps, self.batch])
     }
@@ -74,22 +77,27 @@ pub struct LayerShape {
 
 impl LayerShape {
     /// The kernel `[I+H, 4, H]`.
+    #[inline]
     pub const fn kernel_len(self) -> usize {
         product(&[self.inputs.saturating_add(self.hidden), 4, self.hidden])
     }
     /// The bias `[4, H]`.
+    #[inline]
     pub const fn bias_len(self) -> usize {
         product(&[4, self.hidden])
     }
     /// Kernel and bias; also the gradients, and each optimizer slot.
+    #[inline]
     pub const fn params_len(self) -> usize {
         self.kernel_len().saturating_add(self.bias_len())
     }
     /// The state `[2, B, H]`.
+    #[inline]
     pub const fn state_len(self, batch: usize) -> usize {
         product(&[2, batch, self.hidden])
     }
     /// What the backward pass needs of the forward pass.
+    #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
         let sequences = product(&[6, extent.steps, extent.batch, self.hidden]);
         sequences.saturating_add(self.state_len(extent.batch))
@@ -112,10 +120,12 @@ pub struct DenseShape {
 
 impl DenseShape {
     /// The kernel `[I, O]`.
+    #[inline]
     pub const fn kernel_len(self) -> usize {
         product(&[self.inputs, self.outputs])
     }
     /// Kernel and bias `[O]`.
+    #[inline]
     pub const fn params_len(self) -> usize {
         self.kernel_len().saturating_add(self.outputs)
     }
@@ -144,6 +154,7 @@ pub struct NetworkShape<'a> {
 
 impl<'a> NetworkShape<'a> {
     /// Refuses a network without a layer, and any size that is zero.
+    #[inline]
     pub fn check(self) -> Result<(), ShapeError> {
         let zero = |what| Err(ShapeError::Zero { what });
         if self.inputs == 0 {
@@ -169,6 +180,7 @@ impl<'a> NetworkShape<'a> {
     /// assert_eq!(net.layer(1), Some(LayerShape { inputs: 4, hidden: 5 }));
     /// assert_eq!(net.layer(2), None);
     /// ```
+    #[inline]
     pub const fn layer(self, index: usize) -> Option<LayerShape> {
         if index >= self.hidden.len() {
             return None;
@@ -185,6 +197,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The layers from the first to the last.
+    #[inline]
     pub fn layers(self) -> impl DoubleEndedIterator<Item = LayerShape> + ExactSizeIterator + Clone {
         self.hidden.iter().enumerate().map(move |(index, &hidden)| {
             let below = index
@@ -198,6 +211,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// Hidden units of the last layer.
+    #[inline]
     pub const fn outputs(self) -> usize {
         match self.hidden.last() {
             Some(&hidden) => hidden,
@@ -206,6 +220,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The dense head's shape.
+    #[inline]
     pub const fn head(self) -> Option<DenseShape> {
         match self.classes {
             Some(outputs) => Some(DenseShape {
@@ -217,6 +232,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// All parameters; also the gradients, and each optimizer slot.
+    #[inline]
     pub const fn params_len(self) -> usize {
         let mut len = match self.head() {
             Some(head) => head.params_len(),
@@ -231,6 +247,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The states of all layers.
+    #[inline]
     pub const fn state_len(self, batch: usize) -> usize {
         let mut len = 0usize;
         let mut index = 0;
@@ -242,6 +259,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The caches of all layers.
+    #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
         let mut len = 0usize;
         let mut index = 0;
@@ -253,6 +271,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// Units of the widest layer.
+    #[inline]
     const fn widest(self) -> usize {
         let mut widest = 0;
         let mut index = 0;
@@ -265,6 +284,7 @@ impl<'a> NetworkShape<'a> {
 
     /// Room for inference: what one layer hands to the next, twice if there are
     /// three or more.
+    #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
         let layers = self.hidden.len();
         let copies = if layers > 2 {
@@ -278,6 +298,7 @@ impl<'a> NetworkShape<'a> {
     /// Room for the backward pass: a transposed kernel of the largest layer, the
     /// gradient that one layer hands to the one below, the gradient of the head's
     /// outputs, and that of the state.
+    #[inline]
     pub const fn workspace_len(self, extent: Extent) -> usize {
         self.transposed_len()
             .saturating_add(product(&[extent.rows(), self.widest()]))
@@ -286,6 +307,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The head's outputs `[T, B, C]`; 0 without a head.
+    #[inline]
     pub const fn logits_len(self, extent: Extent) -> usize {
         match self.classes {
             Some(classes) => product(&[extent.rows(), classes]),
@@ -293,6 +315,7 @@ impl<'a> NetworkShape<'a> {
         }
     }
 
+    #[inline]
     pub(crate) const fn transposed_len(self) -> usize {
         let mut len = match self.head() {
             Some(head) => head.kernel_len(),

@@ -9,7 +9,7 @@ use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_squares};
 use crate::error::{ShapeError, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
 
-/// Turns every row of `logits` [R, C] into its softmax.
+/// Turns every row of `logits` `[R, C]` into its softmax.
 #[inline(always)]
 pub(crate) fn softmax_rows<S: Simd>(s: S, classes: usize, logits: &mut [f32]) {
     if classes == 0 {
@@ -124,7 +124,7 @@ pub(crate) fn check_labels(classes: usize, labels: &[u32]) -> Result<(), ShapeEr
     Ok(())
 }
 
-/// Turns every row of `logits` [R, C] into its softmax, in place.
+/// Turns every row of `logits` `[R, C]` into its softmax, in place.
 ///
 /// ```
 /// let mut rows = [0.0, 0.0, 100.0, -100.0];
@@ -158,10 +158,10 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// The mean over rows of −ln softmax(z)[label], for `logits` z [R, C] and `labels`
-/// [R]: TensorFlow's `sparse_softmax_cross_entropy_with_logits`, averaged.
+/// The mean over rows of −ln softmax(z) at the label, for `logits` z `[R, C]` and `labels`
+/// `[R]`: TensorFlow's `sparse_softmax_cross_entropy_with_logits`, averaged.
 ///
-/// `logits` is overwritten with the softmax, `dlogits` [R, C] with the gradient
+/// `logits` is overwritten with the softmax, `dlogits` `[R, C]` with the gradient
 /// of the mean, (softmax − one at the label) / R.
 ///
 /// ```

@@ -74,7 +74,7 @@ impl<'a> Model<'a> {
 
     /// The LSTM layers without a cache: a streaming step or a whole sequence.
     ///
-    /// `x` [T, B, I] is read, `state` advanced; `y` [T, B, H] is overwritten with
+    /// `x` `[T, B, I]` is read, `state` advanced; `y` `[T, B, H]` is overwritten with
     /// the last layer's hidden states; `scratch`
     /// ([`NetworkShape::scratch_len`]) holds nothing of use after.
     pub fn infer(
@@ -99,8 +99,8 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// The dense head: `logits` [T, B, C] is overwritten with y·W + b of `y`
-    /// [T, B, H].
+    /// The dense head: `logits` `[T, B, C]` is overwritten with y·W + b of `y`
+    /// `[T, B, H]`.
     pub fn logits(&self, extent: Extent, y: &[f32], logits: &mut [f32]) -> Result<(), ShapeError> {
         let head = self.shape.head().ok_or(ShapeError::NoHead)?;
         let (_, params) = self.params.cut(self.params.len() - head.params_len());
@@ -109,7 +109,7 @@ impl<'a> Model<'a> {
 
     /// The LSTM layers with a cache for [`backward`](Self::backward).
     ///
-    /// `x` [T, B, I] is read, `state` advanced; `cache`
+    /// `x` `[T, B, I]` is read, `state` advanced; `cache`
     /// ([`NetworkShape::cache_len`]) is overwritten. The output is in it:
     /// [`output`](Self::output).
     pub fn forward(
@@ -131,7 +131,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// The last layer's hidden states [T, B, H] in a cache that
+    /// The last layer's hidden states `[T, B, H]` in a cache that
     /// [`forward`](Self::forward) filled.
     pub fn output<'c>(&self, extent: Extent, cache: &'c [f32]) -> Result<&'c [f32], ShapeError> {
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
@@ -140,12 +140,12 @@ impl<'a> Model<'a> {
 
     /// The gradients of the LSTM layers, from that of their output.
     ///
-    /// `x` and `cache` are those of [`forward`](Self::forward); `dy` [T, B, H] is
+    /// `x` and `cache` are those of [`forward`](Self::forward); `dy` `[T, B, H]` is
     /// the gradient of the output; `dstate`
     /// ([`NetworkShape::state_len`]) holds the gradient of the final state (zeros
     /// if there is none) and is overwritten with that of the initial state.
     /// `gradients`, as the parameters, is accumulated to (a head's is left alone);
-    /// `dx` [T, B, I], if wanted, is overwritten. `workspace`
+    /// `dx` `[T, B, I]`, if wanted, is overwritten. `workspace`
     /// ([`NetworkShape::workspace_len`]) and `cache` hold nothing of use after.
     pub fn backward(
         &self,
@@ -188,8 +188,8 @@ impl<'a> Model<'a> {
     /// Forward, softmax cross-entropy averaged over all T·B rows, and backward:
     /// everything of a training step but the update. Gives the loss.
     ///
-    /// `x` [T, B, I] and `labels` [T, B] are read, `state` is advanced, `gradients`
-    /// accumulated to; `probabilities` [T, B, C] is overwritten with the softmax.
+    /// `x` `[T, B, I]` and `labels` `[T, B]` are read, `state` is advanced, `gradients`
+    /// accumulated to; `probabilities` `[T, B, C]` is overwritten with the softmax.
     /// `cache` and `workspace` hold nothing of use after. The gradient does not
     /// reach back into the state: truncated backpropagation.
     ///

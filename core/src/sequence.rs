@@ -39,7 +39,7 @@ pub(crate) fn transpose(to: &mut [f32], from: &[f32], columns: usize) {
     }
 }
 
-/// The layer without a cache: `x` [T, B, I], `y` [T, B, H] is overwritten with
+/// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
 /// the hidden states, `state` is advanced.
 #[inline(always)]
 pub(crate) fn infer<S: Simd>(
@@ -67,8 +67,8 @@ pub(crate) fn infer<S: Simd>(
     }
 }
 
-/// The layer with a cache: `x` [T, B, I]; `cache` is overwritten, `state` is
-/// advanced. The output [T, B, H] is in the cache.
+/// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
+/// advanced. The output `[T, B, H]` is in the cache.
 #[inline(always)]
 pub(crate) fn forward<S: Simd>(
     s: S,
@@ -121,7 +121,7 @@ pub(crate) fn forward<S: Simd>(
 
 /// The first half of the backward pass: the steps, from the last to the first.
 ///
-/// `dy` [T, B, H] is the gradient of the output. `dstate` holds the gradient of
+/// `dy` `[T, B, H]` is the gradient of the output. `dstate` holds the gradient of
 /// the final state and is overwritten with that of the initial one. The cache's
 /// gates become the gradients of the sums before them. `transposed` [4, H, H] is
 /// overwritten.
@@ -143,16 +143,18 @@ pub(crate) fn backward_steps<S: Simd>(
     }
     let (_, recurrent_kernel) = params.split_kernel(shape);
     transpose(transposed, recurrent_kernel, 4 * hidden);
+    // The last step first. The first row of c is the initial state's.
     let c: &[f32] = cache.c;
+    let (c_before, _) = c.cut(extent.rows() * hidden);
     let (_, c_after) = c.cut(units);
-    let states = c.chunks_exact(units).zip(c_after.chunks_exact(units));
+    let states = c_before
+        .rchunks_exact(units)
+        .zip(c_after.rchunks_exact(units));
     let steps = cache
         .gates
-        .chunks_exact_mut(4 * units)
-        .zip(dy.chunks_exact(units));
-    // As many steps as there are in the shorter of the two, the last one first.
-    let mut steps = steps.zip(states.take(extent.steps));
-    while let Some(((gates, dy), (c_before, c))) = steps.next_back() {
+        .rchunks_exact_mut(4 * units)
+        .zip(dy.rchunks_exact(units));
+    for ((gates, dy), (c_before, c)) in steps.zip(states) {
         let c_rows = c_before.chunks_exact(hidden).zip(c.chunks_exact(hidden));
         let dc_rows = dstate
             .c
@@ -194,7 +196,7 @@ pub(crate) fn backward_steps<S: Simd>(
 /// The second half: the gradients of the parameters and of the input.
 ///
 /// The cache's gates hold the gradients that [`backward_steps`] left. `gradients`
-/// is accumulated to. `dx` [T, B, I], if wanted, is overwritten; then
+/// is accumulated to. `dx` `[T, B, I]`, if wanted, is overwritten; then
 /// `transposed` [4, H, I] is too.
 #[inline(always)]
 pub(crate) fn backward_products<S: Simd>(

@@ -40,7 +40,7 @@ pub fn echo_series(random: &mut ChaCha8Rng, length: usize, echo_step: usize) -> 
 
 impl Series {
     /// Batch `index` of the series as rows `[B, length / B]`: columns from
-    /// `index`·T, time-major. `x` and `labels` [T, B] are overwritten.
+    /// `index`·T, time-major. `x` and `labels` `[T, B]` are overwritten.
     ///
     /// ```
     /// use fused_lstm::Extent;

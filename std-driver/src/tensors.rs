@@ -51,7 +51,7 @@ impl TensorFile {
         Error::file(&self.path, problem.replace(['\n', '\r'], " "))
     }
 
-    /// The text that [`write`] was given.
+    /// The text that [`write()`] was given.
     pub fn metadata(&self) -> Result<Option<String>, Error> {
         let (_, metadata) = SafeTensors::read_metadata(&self.bytes)
             .map_err(|e| self.problem(format!("expected a safetensors file, got: {e}")))?;

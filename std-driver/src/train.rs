@@ -128,8 +128,8 @@ impl Trainer {
         self.done
     }
 
-    /// The last step's batch, for a picture: inputs and labels [T, B], and
-    /// probabilities [T, B, C].
+    /// The last step's batch, for a picture: inputs and labels `[T, B]`, and
+    /// probabilities `[T, B, C]`.
     pub fn last_batch(&self) -> (&[f32], &[u32], &[f32]) {
         (
             &self.buffers.x,
