@@ -250,4 +250,10 @@ fn other_wrong_lengths_are_refused() {
     );
     assert!(loss::mean_squared_error(&[1.0], &[], &mut [0.0]).is_err());
     assert!(loss::softmax(2, &mut [0.0; 3]).is_err());
+    let none = DenseShape {
+        inputs: 0,
+        outputs: 3,
+    };
+    let refused = dense::forward(none, 1, &[0.0; 3], &[], &mut [0.0; 3]);
+    assert_eq!(refused, Err(ShapeError::Zero { what: "inputs" }));
 }

@@ -47,6 +47,7 @@ pub(crate) fn step<S: Simd>(
     if !fits {
         return;
     }
+    let c = c.as_mut_ptr();
     let step = Step {
         shape,
         batch,
@@ -55,9 +56,9 @@ pub(crate) fn step<S: Simd>(
         bias: params.bias.as_ptr(),
         recurrent_kernel: recurrent_kernel.as_ptr(),
         h_before: h_before.as_ptr(),
-        c_before: c.as_ptr(),
+        c_before: c,
         gates: core::ptr::null_mut(),
-        c: c.as_mut_ptr(),
+        c,
         h: h.as_mut_ptr(),
     };
     // SAFETY: every pointer that a step without gates uses covers its buffer.
@@ -110,6 +111,7 @@ pub(crate) fn step_forward<S: Simd>(
 
 /// The buffers of one step. With gates, these hold the input's part of the sums
 /// and take the activations; without, `x`, `input_kernel` and `bias` are read.
+/// `c_before` and `c` may be one buffer: each place is read before it is written.
 #[derive(Clone, Copy)]
 struct Step {
     shape: LayerShape,

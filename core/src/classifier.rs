@@ -35,9 +35,15 @@ flat! {
 }
 
 impl<const I: usize, const O: usize> Dense<I, O> {
-    const SHAPE: DenseShape = DenseShape {
-        inputs: I,
-        outputs: O,
+    const SHAPE: DenseShape = {
+        assert!(
+            I > 0 && O > 0,
+            "a dense layer needs at least one input and one output"
+        );
+        DenseShape {
+            inputs: I,
+            outputs: O,
+        }
     };
 
     /// What training starts from: the kernel glorot-uniform, the bias 0.

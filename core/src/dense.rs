@@ -96,6 +96,7 @@ pub fn forward(
     x: &[f32],
     y: &mut [f32],
 ) -> Result<(), ShapeError> {
+    shape.check()?;
     check_len("params", shape.params_len(), params.len())?;
     check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
     check_len("y", rows.saturating_mul(shape.outputs), y.len())?;
@@ -151,6 +152,7 @@ pub fn backward(
     dx: &mut [f32],
     workspace: &mut [f32],
 ) -> Result<(), ShapeError> {
+    shape.check()?;
     check_len("params", shape.params_len(), params.len())?;
     check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
     check_len("dy", rows.saturating_mul(shape.outputs), dy.len())?;

@@ -62,7 +62,7 @@ impl fmt::Display for ShapeError {
                 write!(
                     f,
                     "label of row {row}: expected 0 to {}, got {label}",
-                    classes - 1
+                    classes.saturating_sub(1)
                 )
             }
             Self::NoHead => f.write_str("the model has no dense head"),

@@ -119,6 +119,16 @@ pub struct DenseShape {
 }
 
 impl DenseShape {
+    /// Refuses a size that is zero.
+    #[inline]
+    pub fn check(self) -> Result<(), ShapeError> {
+        match self {
+            Self { inputs: 0, .. } => Err(ShapeError::Zero { what: "inputs" }),
+            Self { outputs: 0, .. } => Err(ShapeError::Zero { what: "outputs" }),
+            _ => Ok(()),
+        }
+    }
+
     /// The kernel `[I, O]`.
     #[inline]
     pub const fn kernel_len(self) -> usize {

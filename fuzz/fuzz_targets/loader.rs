@@ -3,9 +3,10 @@
 
 #![no_main]
 
-use fused_lstm_driver::infer;
+use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::tensors::TensorFile;
 use fused_lstm_driver::weights::Weights;
+use fused_lstm_driver::{checkpoint, infer};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 
@@ -15,7 +16,17 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(file) => file,
         Err(error) => return one_line(&error),
     };
-    let _ = file.metadata();
+    if let Err(error) = GivenData::read(&file, 1) {
+        one_line(&error);
+    }
+    match checkpoint::read(&file) {
+        Ok(mut trainer) => {
+            if let Err(error) = trainer.step() {
+                one_line(&error);
+            }
+        }
+        Err(error) => one_line(&error),
+    }
     match Weights::read(&file) {
         Ok(weights) => {
             assert_eq!(weights.params.len(), weights.shape().params_len());
@@ -27,13 +38,13 @@ fuzz_target!(|bytes: &[u8]| {
         Err(error) => one_line(&error),
     }
     // The same bytes as inputs of a small network.
-    let weights = Weights {
+    let mut weights = Weights {
         inputs: 1,
         hidden: vec![2, 3],
         classes: Some(2),
-        params: vec![0.1; 107],
+        params: Vec::new(),
     };
-    assert_eq!(weights.params.len(), weights.shape().params_len());
+    weights.params = vec![0.1; weights.shape().params_len()];
     if let Err(error) = infer::infer(&weights, &file, false) {
         one_line(&error);
     }

@@ -1,10 +1,13 @@
 //! The arguments, and how they change a preset's settings.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fused_lstm_driver::Error;
 use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::settings::{OptimizerName, Preset, Settings, StateMode};
 use std::path::PathBuf;
+
+/// More than anyone has trained; a number beyond it is a slip.
+const MOST_LAYERS: usize = 1000;
 
 /// Trains and runs small LSTM networks.
 #[derive(Debug, Parser)]
@@ -121,11 +124,53 @@ pub struct Run {
     pub batch_first: bool,
 }
 
+impl Files {
+    /// Refuses files that would overwrite each other, or what is read.
+    pub fn check(&self, data: Option<&PathBuf>) -> Result<(), Error> {
+        let written = [
+            ("save", &self.save),
+            ("log", &self.log),
+            ("plot", &self.plot),
+        ];
+        let read = [("data", data), ("init", self.init.as_ref())];
+        let place = |path: &PathBuf| match (path.canonicalize(), path.file_name()) {
+            (Ok(path), _) => path,
+            // Not there yet: its folder may be.
+            (Err(_), Some(name)) => {
+                let folder = path
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
+                let folder = folder.map_or_else(|| PathBuf::from("."), PathBuf::from);
+                folder
+                    .canonicalize()
+                    .map_or_else(|_| path.clone(), |folder| folder.join(name))
+            }
+            (Err(_), None) => path.clone(),
+        };
+        for (k, (flag, path)) in written.into_iter().enumerate() {
+            let Some(path) = path else { continue };
+            let earlier = written[..k]
+                .iter()
+                .map(|(flag, path)| (*flag, path.as_ref()));
+            for (other_flag, other) in earlier.chain(read) {
+                let same = other.is_some_and(|other| place(other) == place(path));
+                // Devices take what everybody writes.
+                if same && (path.is_file() || !path.exists()) {
+                    let expected = format!("another file than --{other_flag}");
+                    return Err(setting(flag, expected, path.display().to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SettingFlags {
     /// `base` with what the flags say.
     pub fn over(&self, base: Settings) -> Result<Settings, Error> {
         let hidden = self.hidden(&base)?;
         let mut settings = Settings {
+            preset: base.preset,
             epochs: self.epochs.unwrap_or(base.epochs),
             seed: self.seed.unwrap_or(base.seed),
             hidden,
@@ -140,41 +185,51 @@ impl SettingFlags {
             data: self.data.clone().or(base.data),
         };
         if let (Some(data), None) = (&self.data, self.series_length) {
-            settings.series_length = GivenData::open(data, settings.epochs)?.series_length();
+            settings.series_length = GivenData::open(data, settings.epochs.max(1))?.series_length();
         }
         Ok(settings)
     }
 
+    /// The units of each layer: a list as it is, one number for every layer.
     fn hidden(&self, base: &Settings) -> Result<Vec<usize>, Error> {
-        let hidden = self.hidden.clone().unwrap_or_else(|| base.hidden.clone());
-        let first = hidden.first().copied().unwrap_or(0);
-        let single = hidden.len() == 1 || self.hidden.is_none();
-        match self.layers {
-            Some(layers) if layers == hidden.len() => Ok(hidden),
-            Some(0) => Err(setting("layers", "at least 1".into(), "0".into())),
-            Some(layers) if single => Ok(vec![first; layers.min(isize::MAX as usize / 64)]),
-            Some(layers) => {
-                let expected = format!("{}, as many as --hidden lists", hidden.len());
-                Err(setting("layers", expected, layers.to_string()))
+        let (units, listed) = match self.hidden.as_deref() {
+            None => (base.hidden.as_slice(), false),
+            Some(hidden) => (hidden, hidden.len() > 1),
+        };
+        let layers = match self.layers {
+            Some(layers) if listed && layers != units.len() => {
+                let expected = format!("{}, as many as --hidden lists", units.len());
+                return Err(setting("layers", expected, layers.to_string()));
             }
-            None if hidden.len() == 1 && self.hidden.is_some() => {
-                Ok(vec![first; base.hidden.len()])
+            Some(layers) if layers == 0 || layers > MOST_LAYERS => {
+                let expected = format!("1 to {MOST_LAYERS}");
+                return Err(setting("layers", expected, layers.to_string()));
             }
-            None => Ok(hidden),
-        }
+            Some(layers) => layers,
+            None if listed => units.len(),
+            None => base.hidden.len(),
+        };
+        // The last layer's size stands for those that are not given.
+        let last = units.last().copied().unwrap_or(0);
+        Ok((0..layers)
+            .map(|layer| units.get(layer).copied().unwrap_or(last))
+            .collect())
     }
 
     /// Refuses what contradicts the settings of a checkpoint.
     pub fn agree_with(&self, preset: Option<Preset>, own: &Settings) -> Result<(), Error> {
-        let wanted = match preset {
-            // Given data has a length of its own.
-            Some(preset) => self.over(Settings {
-                data: own.data.clone(),
-                series_length: own.series_length,
-                ..Settings::preset(preset)
-            })?,
-            None => self.over(own.clone())?,
-        };
+        if let Some(preset) = preset
+            && preset != own.preset
+        {
+            let name = |preset: Preset| {
+                preset
+                    .to_possible_value()
+                    .map_or_else(String::new, |value| value.get_name().into())
+            };
+            let expected = format!("the checkpoint's preset, {}", name(own.preset));
+            return Err(setting("resume", expected, name(preset)));
+        }
+        let wanted = self.over(own.clone())?;
         let same_file = |a: &Option<PathBuf>, b: &Option<PathBuf>| match (a, b) {
             (Some(a), Some(b)) => {
                 a == b

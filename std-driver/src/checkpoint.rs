@@ -10,15 +10,21 @@ use crate::Error;
 use crate::settings::Settings;
 use crate::tensors::{self, NamedTensor, TensorFile};
 use crate::train::Trainer;
-use crate::weights::{from_tensors, to_tensors};
+use crate::weights::{from_tensors, is_known, to_tensors};
 use std::path::Path;
 
 /// Keys of a checkpoint that are not weights, slots or states.
 pub(crate) const PROGRESS_KEYS: [&str; 3] = ["step", "epoch", "random"];
 
-/// Writes the run by atomic replacement. Refuses weights that are not finite, and
-/// leaves an older file alone then.
+/// Writes the run by atomic replacement. Refuses a run that has failed, or whose
+/// weights are not finite, and leaves an older file alone then.
 pub fn save(trainer: &Trainer, path: &Path) -> Result<(), Error> {
+    if trainer.failed {
+        return Err(Error::file(
+            path,
+            "not written: expected a run that can go on, got a failed one",
+        ));
+    }
     let settings = &trainer.settings;
     let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
     if !(finite(&trainer.params) && finite(&trainer.slots) && finite(&trainer.state)) {
@@ -56,10 +62,10 @@ pub fn save(trainer: &Trainer, path: &Path) -> Result<(), Error> {
 
 /// Reads the settings of a checkpoint.
 fn settings(file: &TensorFile) -> Result<Settings, Error> {
-    let Some(text) = file.metadata()? else {
+    let Some(text) = file.metadata() else {
         return Err(file.problem("expected a checkpoint with its settings, got none".into()));
     };
-    serde_json::from_str(&text)
+    serde_json::from_str(text)
         .map_err(|e| file.problem(format!("the checkpoint's settings cannot be read: {e}")))
 }
 
@@ -80,35 +86,46 @@ fn settings(file: &TensorFile) -> Result<Settings, Error> {
 /// # Ok::<(), fused_lstm_driver::Error>(())
 /// ```
 pub fn resume(path: &Path) -> Result<Trainer, Error> {
-    let file = TensorFile::open(path)?;
-    let own = settings(&file)?;
-    own.check()
-        .map_err(|e| file.problem(format!("the checkpoint's settings: {e}")))?;
-    let mut trainer = Trainer::new(own)?;
-    let settings = trainer.settings.clone();
+    read(&TensorFile::open(path)?)
+}
+
+/// The same of a file that was read.
+pub fn read(file: &TensorFile) -> Result<Trainer, Error> {
+    file.only_keys(is_known, "the keys of a checkpoint")?;
+    let settings = settings(file)?;
     let shape = settings.shape();
-    trainer.params = from_tensors(shape, "", &file)?;
-    trainer.slots.clear();
+    // Everything that the file holds comes first: settings that it does not fit must not
+    // make room for themselves.
+    let params = from_tensors(shape, "", file)?;
+    let mut slots = Vec::new();
     for slot in 0..settings.optimizer().slots() {
-        trainer
-            .slots
-            .extend(from_tensors(shape, &format!("optimizer.{slot}."), &file)?);
+        slots.extend(from_tensors(shape, &format!("optimizer.{slot}."), file)?);
     }
-    trainer.state.clear();
+    let mut state = Vec::new();
     for (index, layer) in shape.layers().enumerate() {
         let shape = [2, settings.batch, layer.hidden];
-        trainer
-            .state
-            .extend(file.f32_of_shape(&format!("state.{index}"), &shape)?);
+        state.extend(file.f32_of_shape(&format!("state.{index}"), &shape)?);
     }
-    trainer.done = file.u64("step", 1)?[0];
-    if trainer.done > trainer.steps() {
-        let (most, got) = (trainer.steps(), trainer.done);
-        return Err(file.problem(format!("key step: expected at most {most}, got {got}")));
+    settings
+        .check()
+        .map_err(|e| file.problem(format!("the checkpoint's settings: {e}")))?;
+    let ([done], [epoch]) = (file.u64("step")?, file.u64("epoch")?);
+    let [now_low, now_high, start_low, start_high] = file.u64("random")?;
+
+    let mut trainer = Trainer::new(settings)?;
+    if done > trainer.steps() {
+        let most = trainer.steps();
+        return Err(file.problem(format!("key step: expected at most {most}, got {done}")));
     }
-    let position = |half: &[u64]| u128::from(half[0]) | u128::from(half[1]) << 64;
-    let random = file.u64("random", 4)?;
-    trainer.random.set_word_pos(position(&random[..2]));
-    trainer.epoch_start = position(&random[2..]);
+    let expected = done / trainer.settings.steps_per_epoch();
+    if epoch != expected {
+        let problem = format!("key epoch: expected that of the step, {expected}, got {epoch}");
+        return Err(file.problem(problem));
+    }
+    let position = |low: u64, high: u64| u128::from(low) | u128::from(high) << 64;
+    trainer.random.set_word_pos(position(now_low, now_high));
+    trainer.epoch_start = position(start_low, start_high);
+    (trainer.params, trainer.slots, trainer.state) = (params, slots, state);
+    trainer.done = done;
     Ok(trainer)
 }

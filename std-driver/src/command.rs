@@ -7,7 +7,7 @@ use fused_lstm_driver::tensors::check_writable;
 use fused_lstm_driver::train::{Step, Trainer};
 use fused_lstm_driver::{Error, checkpoint, plot};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -25,6 +25,7 @@ const EVERY: u64 = 100;
 
 pub fn train(arguments: &Train) -> Result<End, Error> {
     let files = &arguments.files;
+    files.check(arguments.settings.data.as_ref())?;
     let mut trainer = trainer(arguments)?;
     // What cannot be written at the end is refused at the beginning.
     if let Some(path) = &files.save {
@@ -69,7 +70,7 @@ pub fn train(arguments: &Train) -> Result<End, Error> {
     if let Some(path) = &files.save {
         save(path, &trainer, &mut log)?;
     }
-    if let (Some(path), false) = (&files.plot, losses.is_empty()) {
+    if let (Some(path), true) = (&files.plot, trainer.done() > printer.first) {
         plot::draw(path, &trainer, &losses)?;
     }
     printer.end(&trainer, files.save.as_deref())?;
@@ -113,7 +114,7 @@ fn open_log(
 /// A checkpoint, after the rows of the log that it will be gone on from.
 fn save(path: &Path, trainer: &Trainer, log: &mut Option<Log>) -> Result<(), Error> {
     if let Some(log) = log {
-        log.flush()?;
+        log.sync()?;
     }
     checkpoint::save(trainer, path)
 }
@@ -166,17 +167,22 @@ impl Printer {
         }
     }
 
-    fn say(&self, line: &str) -> Result<(), Error> {
+    fn say(&mut self, line: &str) -> Result<(), Error> {
         if self.quiet {
             return Ok(());
         }
-        self.bar
-            .suspend(|| writeln!(std::io::stdout(), "{line}"))
-            .map_err(|source| Error::Io {
+        match self.bar.suspend(|| writeln!(std::io::stdout(), "{line}")) {
+            // Nobody reads any more: the run goes on, for its files.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+                self.quiet = true;
+                Ok(())
+            }
+            result => result.map_err(|source| Error::Io {
                 path: PathBuf::from("standard output"),
                 action: "write",
                 source,
-            })
+            }),
+        }
     }
 
     fn step(&mut self, step: Step) -> Result<(), Error> {
@@ -192,7 +198,7 @@ impl Printer {
         Ok(())
     }
 
-    fn end(&self, trainer: &Trainer, saved: Option<&Path>) -> Result<(), Error> {
+    fn end(&mut self, trainer: &Trainer, saved: Option<&Path>) -> Result<(), Error> {
         self.bar.finish_and_clear();
         let done = trainer.done() - self.first;
         let seconds = self.start.elapsed().as_secs_f64();

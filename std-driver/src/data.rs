@@ -76,7 +76,12 @@ impl GivenData {
     /// Reads `x` and `y`, both int32 `[epochs or more, length]`; the labels `y` are 0
     /// or 1.
     pub fn open(path: &Path, epochs: u64) -> Result<Self, Error> {
-        let file = TensorFile::open(path)?;
+        Self::read(&TensorFile::open(path)?, epochs)
+    }
+
+    /// The same of a file that was read.
+    pub fn read(file: &TensorFile, epochs: u64) -> Result<Self, Error> {
+        let path = file.path();
         file.only_keys(|key| key == "x" || key == "y", "x and y")?;
         let (x_shape, x) = file.i32("x")?;
         let (y_shape, y) = file.i32("y")?;

@@ -1,7 +1,7 @@
 //! `run`: inference of a file's network on a file's input.
 
 use crate::Error;
-use crate::tensors::{self, NamedTensor, TensorFile};
+use crate::tensors::{self, NamedTensor, TensorFile, index_of};
 use crate::weights::Weights;
 use fused_lstm::{Extent, loss};
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::path::Path;
 /// zeros where not, and writes `y` (the last layer's hidden states), `logits` and
 /// `probabilities` if there is a head, and `state.{layer}`.
 pub fn run(model: &Path, input: &Path, output: &Path, batch_first: bool) -> Result<(), Error> {
+    tensors::check_writable(output)?;
     let weights = Weights::open(model)?;
     let input = TensorFile::open(input)?;
     let results = infer(&weights, &input, batch_first)?;
@@ -27,9 +28,7 @@ pub fn infer(
     let model = weights.model()?;
     let layers = weights.hidden.len();
     let is_state = |key: &str| {
-        let index = key
-            .strip_prefix("state.")
-            .and_then(|index| index.parse::<usize>().ok());
+        let index = key.strip_prefix("state.").and_then(index_of);
         index.is_some_and(|index| index < layers)
     };
     let expected = format!("x and state.0 to state.{}", layers - 1);
@@ -57,7 +56,7 @@ pub fn infer(
     let mut state = Vec::new();
     for (index, layer) in shape.layers().enumerate() {
         let key = format!("state.{index}");
-        if input.has(&key)? {
+        if input.has(&key) {
             state.extend(input.f32_of_shape(&key, &[2, extent.batch, layer.hidden])?);
         } else {
             state.resize(state.len() + layer.state_len(extent.batch), 0.0);

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::train::Step;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// One row; the step and the epoch are counted from 0.
@@ -48,13 +48,19 @@ impl Log {
             match row {
                 Ok(row) => rows.push(row),
                 // A kill can leave the last row half written; those before it count.
-                Err(_) if rows.last().is_some_and(|row: &Row| row.step + 1 >= next) => break,
+                Err(_)
+                    if rows
+                        .last()
+                        .is_some_and(|row: &Row| row.step.saturating_add(1) >= next) =>
+                {
+                    break;
+                }
                 Err(e) => return Err(refuse(path, e)),
             }
         }
         rows.retain(|row: &Row| row.step < next);
         if let Some(last) = rows.last()
-            && last.step + 1 != next
+            && last.step.saturating_add(1) != next
         {
             let (want, got) = (next - 1, last.step);
             let problem = format!("expected step {want} before the checkpoint's, got step {got}");
@@ -99,13 +105,15 @@ impl Log {
     pub fn flush(&mut self) -> Result<(), Error> {
         self.writer.flush().map_err(Error::io(&self.path, "write"))
     }
-}
 
-impl Drop for Log {
-    fn drop(&mut self) {
-        // Rows that an error kept from being flushed are of use too; the error that
-        // matters has been given already.
-        let _ = self.writer.get_ref().get_ref().flush();
+    /// Puts all rows on the disk.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        match self.writer.get_ref().get_ref().sync_data() {
+            // A pipe or a terminal has no disk.
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+            result => result.map_err(Error::io(&self.path, "write")),
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub enum StateMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// What the other settings were taken from.
+    pub preset: Preset,
     /// Epochs; each has data of its own.
     pub epochs: u64,
     /// What the random generator starts from.
@@ -91,6 +93,7 @@ impl Settings {
     /// The tutorials' values.
     pub fn preset(preset: Preset) -> Self {
         let echo = Self {
+            preset,
             epochs: 5,
             seed: 0,
             hidden: vec![4; 3],
@@ -166,20 +169,47 @@ impl Settings {
         {
             return Err(Error::setting("clip-norm", "a finite number above 0", norm));
         }
-        // Buffers that cannot be addressed are refused here, and not by a crash.
-        let most = isize::MAX as usize / 64;
-        let largest = self
-            .shape()
-            .params_len()
-            .max(self.shape().cache_len(self.extent()));
-        if largest > most {
+        if self
+            .data
+            .as_ref()
+            .is_some_and(|path| path.to_str().is_none())
+        {
+            return Err(Error::setting("data", "a path in UTF-8", "another"));
+        }
+        // What cannot be had is refused here, and not by a crash in the middle.
+        let bytes = self.floats().saturating_mul(size_of::<f32>());
+        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            let flag = if self.series_length > self.shape().params_len() {
+                "series-length"
+            } else {
+                "hidden"
+            };
+            let expected = "a run that fits into memory";
             return Err(Error::setting(
-                "hidden",
-                "a network that fits into memory",
-                "one beyond it",
+                flag,
+                expected,
+                format!("one of {bytes} bytes"),
             ));
         }
         Ok(())
+    }
+
+    /// Numbers that a run keeps in memory at the least.
+    fn floats(&self) -> usize {
+        let (shape, extent) = (self.shape(), self.extent());
+        let params = shape.params_len();
+        [
+            params,
+            params,
+            self.optimizer().slots_len(params),
+            shape.cache_len(extent),
+            shape.workspace_len(extent),
+            shape.logits_len(extent),
+            // Bits, inputs and labels.
+            self.series_length.saturating_mul(3),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     /// Batches in an epoch; bits that do not fill one are left out.

@@ -37,6 +37,8 @@ pub struct Trainer {
     pub(crate) epoch_start: u128,
     /// Steps done, over all epochs.
     pub(crate) done: u64,
+    /// Whether a step has failed.
+    pub(crate) failed: bool,
     given: Option<GivenData>,
     series: Series,
     /// The epoch whose data `series` is.
@@ -88,6 +90,7 @@ impl Trainer {
             slots,
             random,
             done: 0,
+            failed: false,
             given,
             series: Series {
                 x: Vec::new(),
@@ -161,8 +164,9 @@ impl Trainer {
         self.series_epoch = Some(epoch);
     }
 
-    /// One step: forward, loss, backward, update. `None` at the end of the run. If
-    /// the loss is not finite, nothing but the buffers has changed.
+    /// One step: forward, loss, backward, update. `None` at the end of the run. A loss
+    /// that is not finite ends the run: its weights are those before the step, but its
+    /// state has moved on, and it is not saved any more.
     pub fn step(&mut self) -> Result<Option<Step>, Error> {
         if self.done >= self.steps() {
             return Ok(None);
@@ -190,6 +194,7 @@ impl Trainer {
             &mut buffers.workspace,
         )?;
         if !loss.is_finite() {
+            self.failed = true;
             return Err(Error::Loss {
                 step: self.done,
                 loss,

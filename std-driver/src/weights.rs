@@ -3,7 +3,7 @@
 //! for a head `dense.kernel` `[H, C]` and `dense.bias` `[C]`.
 
 use crate::Error;
-use crate::tensors::{NamedTensor, TensorFile};
+use crate::tensors::{NamedTensor, TensorFile, index_of};
 use fused_lstm::{Model, NetworkShape};
 use std::path::Path;
 
@@ -67,16 +67,20 @@ pub(crate) fn from_tensors(
     prefix: &str,
     file: &TensorFile,
 ) -> Result<Vec<f32>, Error> {
+    let tensors = tensors_of(shape);
+    for (name, shape) in &tensors {
+        file.expect_f32_shape(&format!("{prefix}{name}"), shape)?;
+    }
     let mut params = Vec::new();
-    for (name, shape) in tensors_of(shape) {
+    for (name, shape) in tensors {
         params.extend(file.f32_of_shape(&format!("{prefix}{name}"), &shape)?);
     }
     Ok(params)
 }
 
 /// Whether a key belongs to a model or a checkpoint.
-fn is_known(key: &str) -> bool {
-    let layer = |rest: &str| rest.parse::<usize>().is_ok();
+pub(crate) fn is_known(key: &str) -> bool {
+    let layer = |rest: &str| index_of(rest).is_some();
     let lstm = |key: &str| match key
         .strip_prefix("lstm.")
         .and_then(|rest| rest.rsplit_once('.'))
@@ -108,9 +112,9 @@ impl Weights {
         )?;
         let (mut inputs, mut hidden) = (0, Vec::new());
         let mut layers = 0;
-        while layers == 0 || file.has(&format!("lstm.{layers}.kernel"))? {
+        while layers == 0 || file.has(&format!("lstm.{layers}.kernel")) {
             let key = format!("lstm.{layers}.kernel");
-            let (shape, _) = file.f32(&key)?;
+            let shape = file.f32_shape(&key)?;
             let below = hidden.last().copied();
             let sizes = match shape[..] {
                 [rows, columns] if columns > 0 && columns % 4 == 0 && rows > columns / 4 => {
@@ -135,14 +139,12 @@ impl Weights {
                 let index = key
                     .strip_prefix("lstm.")
                     .and_then(|rest| rest.split('.').next());
-                index
-                    .and_then(|index| index.parse().ok())
-                    .is_none_or(|index: usize| index < layers)
+                index.and_then(index_of).is_none_or(|index| index < layers)
             },
             &format!("lstm.{layers}.kernel below it"),
         )?;
-        let classes = if file.has("dense.kernel")? || file.has("dense.bias")? {
-            let (shape, _) = file.f32("dense.kernel")?;
+        let classes = if file.has("dense.kernel") || file.has("dense.bias") {
+            let shape = file.f32_shape("dense.kernel")?;
             match shape[..] {
                 [_, classes] if classes > 0 => Some(classes),
                 _ => {

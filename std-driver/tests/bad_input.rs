@@ -13,7 +13,18 @@ fn settings_that_cannot_be() {
         ("--hidden 0", &["--hidden", "at least 1", "got 0"][..]),
         ("--hidden 4,0,4", &["--hidden", "at least 1"]),
         ("--hidden four", &["--hidden", "four"]),
-        ("--layers 0", &["--layers", "at least 1"]),
+        ("--layers 0", &["--layers", "1 to 1000"]),
+        ("--layers 99999999999999", &["--layers", "1 to 1000"]),
+        ("--hidden 4000000000", &["--hidden", "fits into memory"]),
+        (
+            "--series-length 9223372036854775805",
+            &["--series-length", "fits into memory"],
+        ),
+        ("--save a --log a", &["--log", "another file than --save"]),
+        (
+            "--log ./a.svg --plot a.svg",
+            &["--plot", "another file than --log"],
+        ),
         (
             "--layers 2 --hidden 4,5,6",
             &["--layers", "expected 3", "got 2"],
@@ -247,6 +258,93 @@ fn data_that_does_not_fit() {
     folder.fails(train, 1, &["key x", "expected I32", "F32"]);
     write(&[("x", &[2, 100], &bits), ("y", &[2, 100], &bits)]);
     folder.ok(train);
+}
+
+/// A checkpoint whose settings ask for more than its tensors hold is refused before
+/// any room is made for them.
+#[test]
+fn checkpoints_that_contradict_themselves() {
+    let folder = Folder::new();
+    folder.ok("train --quiet --epochs 1 --series-length 300 --save c.safetensors");
+    let resume = "train --quiet --resume c.safetensors";
+    let path = folder.path("c.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let text = |from: &str, to: &str| {
+        // The header is JSON in JSON; what replaces it has the same length.
+        assert_eq!(from.len(), to.len());
+        let at = whole
+            .windows(from.len())
+            .position(|part| part == from.as_bytes())
+            .expect(from);
+        let mut changed = whole.clone();
+        changed[at..at + to.len()].copy_from_slice(to.as_bytes());
+        fs::write(&path, changed).unwrap();
+    };
+    text("[4,4,4]", "[99999]");
+    folder.fails(
+        resume,
+        1,
+        &["key lstm.0.kernel", "expected shape [100000, 399996]"],
+    );
+    text("\"batch\\\":5", "\"batch\\\":3");
+    folder.fails(resume, 1, &["key state.0", "expected shape [2, 3, 4]"]);
+    text("\"truncation\\\":15", "\"truncation\\\":90");
+    folder.fails(
+        resume,
+        1,
+        &["c.safetensors", "the checkpoint's settings", "--truncation"],
+    );
+    text("\"epochs\\\":1", "\"epochs\\\":x");
+    folder.fails(resume, 1, &["c.safetensors", "settings cannot be read"]);
+    text("\"U64\",\"shape\":[1]", "\"U64\",\"shape\":[2]");
+    folder.fails(resume, 1, &["c.safetensors", "expected a safetensors file"]);
+    // The numbers of 64 bits come first: the epoch, the generator's four, the step.
+    let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let epoch = 8 + header;
+    let step = epoch + 5 * 8;
+    let mut changed = whole.clone();
+    changed[step] = 99;
+    fs::write(&path, changed).unwrap();
+    folder.fails(resume, 1, &["key step", "at most 4", "got 99"]);
+    changed = whole.clone();
+    changed[epoch] = 7;
+    fs::write(&path, changed).unwrap();
+    folder.fails(
+        resume,
+        1,
+        &["key epoch", "expected that of the step, 1, got 7"],
+    );
+}
+
+/// Only regular files are replaced, and links stay links.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_left_alone() {
+    let folder = Folder::new();
+    let settings = "--quiet --epochs 1 --series-length 300";
+    folder.fails(
+        &format!("train {settings} --save /dev/null"),
+        1,
+        &["/dev/null", "a device"],
+    );
+    folder.ok(&format!("train {settings} --log /dev/null"));
+    std::os::unix::fs::symlink("real.safetensors", folder.path("link.safetensors")).unwrap();
+    fs::write(folder.path("real.safetensors"), "old").unwrap();
+    folder.ok(&format!("train {settings} --save link.safetensors"));
+    assert!(folder.path("link.safetensors").is_symlink());
+    folder.ok(&format!("train {settings} --init real.safetensors"));
+    // A reader that has seen enough does not keep the run from being saved.
+    let script = format!(
+        "cd '{}' && '{}' train --save piped.safetensors | head -1",
+        folder.path("").display(),
+        env!("CARGO_BIN_EXE_fused-lstm")
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"New data, epoch 0\n");
+    assert!(output.stderr.is_empty() && folder.path("piped.safetensors").is_file());
 }
 
 #[test]

@@ -127,11 +127,9 @@ fn the_checkpoint_brings_its_settings() {
     ] {
         folder.fails(&format!("train --resume c.safetensors {flag}"), 2, parts);
     }
-    folder.fails(
-        "train echo-single --resume c.safetensors",
-        2,
-        &["checkpoint's"],
-    );
+    folder.ok("train echo --resume c.safetensors");
+    let parts = ["--resume", "checkpoint's preset, echo", "got echo-single"];
+    folder.fails("train echo-single --resume c.safetensors", 2, &parts);
     folder.fails(
         "train --resume c.safetensors --init c.safetensors",
         2,

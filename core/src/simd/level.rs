@@ -1,7 +1,7 @@
 //! The levels: which instruction set runs the kernels.
 
 use core::fmt;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The instruction set that the kernels run with, found once and kept.
@@ -28,7 +28,7 @@ pub enum Level {
 }
 
 /// The level in use, as its number plus one; zero is "not looked yet".
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 static CURRENT: AtomicU8 = AtomicU8::new(0);
 
 impl Level {
@@ -39,18 +39,18 @@ impl Level {
     /// has.
     #[inline(always)]
     pub fn current() -> Self {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         match CURRENT.load(Ordering::Relaxed) {
             0 => Self::look(),
             1 => Self::Portable,
             2 => Self::Avx2,
             _ => Self::Avx512,
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
         Self::Portable
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     #[cold]
     #[inline(never)]
     fn look() -> Self {
@@ -64,13 +64,13 @@ impl Level {
 
     /// Whether this machine can run the level.
     pub fn is_available(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         return match self {
             Self::Portable => true,
             Self::Avx2 => super::detect::avx2_and_fma(),
             Self::Avx512 => super::detect::avx2_and_fma() && super::detect::avx512f(),
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
         matches!(self, Self::Portable)
     }
 
@@ -100,7 +100,7 @@ impl Level {
     #[must_use]
     pub fn force(self) -> bool {
         let available = self.is_available();
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         if available {
             CURRENT.store(self as u8 + 1, Ordering::Relaxed);
         }

@@ -7,14 +7,17 @@
 //! the processor first. Only the trampolines in the instruction set's own file
 //! carry `#[target_feature]`; everything below them is `#[inline(always)]`, so
 //! that it is compiled with the features of the trampoline it ends up in.
+//!
+//! The native levels are for x86-64 with its usual SSE2: a target that has switched
+//! vector registers off, as kernels do, and an interpreter get [`Level::Portable`].
 
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod detect;
 mod level;
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
 pub use level::Level;
@@ -130,7 +133,7 @@ pub(crate) trait Kernel {
 /// once per public call.
 #[inline(always)]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     match Level::current() {
         // SAFETY: `Level::current` only gives levels that the processor has.
         Level::Avx512 => unsafe { x86::run_avx512(kernel) },
@@ -138,6 +141,6 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         Level::Avx2 => unsafe { x86::run_avx2(kernel) },
         Level::Portable => kernel.run(portable::Portable),
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
     kernel.run(portable::Portable)
 }
