@@ -6,6 +6,7 @@ use fused_lstm::optimizer::{
 use fused_lstm::{Extent, Level, Model, NetworkShape, loss};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
 use fused_lstm_tests::levels::each_level;
+use fused_lstm_tests::outcome::forward_and_backward;
 
 /// `[B, T, width]` as `[T, B, width]`.
 fn time_major(values: &[f32], batch: usize, steps: usize) -> Vec<f32> {
@@ -61,18 +62,11 @@ fn stack_of_unequal_layers() {
     let x = time_major(&golden.f32("x"), batch, steps);
     let dy = time_major(&golden.f32("cotangent"), batch, steps);
     each_level(|_| {
-        let model = Model::new(shape, &params).unwrap();
-        let mut state = vec![0.0; shape.state_len(batch)];
-        let mut cache = vec![0.0; shape.cache_len(extent)];
-        model.forward(extent, &x, &mut state, &mut cache).unwrap();
+        let zeros = vec![0.0; shape.state_len(batch)];
+        let out = forward_and_backward(shape, &params, extent, &x, &zeros, &dy, &zeros);
         let output = time_major(&golden.f32("output"), batch, steps);
-        assert_close(
-            "output",
-            model.output(extent, &cache).unwrap(),
-            &output,
-            1e-6,
-        );
-        let mut rest = &state[..];
+        assert_close("output", &out.y, &output, 1e-6);
+        let mut rest = &out.state[..];
         for layer in 0..2 {
             for part in ["c", "h"] {
                 let want = golden.f32(&format!("state.l{layer}.{part}"));
@@ -81,30 +75,14 @@ fn stack_of_unequal_layers() {
                 rest = after;
             }
         }
-        let mut dstate = vec![0.0; state.len()];
-        let mut gradients = vec![0.0; params.len()];
-        let mut dx = vec![0.0; x.len()];
-        let mut work = vec![0.0; shape.workspace_len(extent)];
-        model
-            .backward(
-                extent,
-                &x,
-                &dy,
-                &mut dstate,
-                &mut cache,
-                &mut gradients,
-                Some(&mut dx),
-                &mut work,
-            )
-            .unwrap();
         let want: Vec<f32> = (0..2)
             .flat_map(|layer| ["kernel", "bias"].map(|what| format!("grad.{}", name(layer, what))))
             .flat_map(|key| golden.f32(&key))
             .collect();
-        assert_close("gradients", &gradients, &want, 2e-6);
+        assert_close("gradients", &out.gradients, &want, 2e-6);
         assert_close(
             "dx",
-            &dx,
+            &out.dx,
             &time_major(&golden.f32("grad.x"), batch, steps),
             2e-6,
         );
@@ -140,39 +118,25 @@ fn check_layers(
     };
     let x = golden.f32("x");
     each_level(|_| {
-        let model = Model::new(shape, params).unwrap();
         for which in ["grad", "grad_full"] {
-            let mut now = state("c0", "h0");
-            let mut cache = vec![0.0; shape.cache_len(extent)];
-            model.forward(extent, &x, &mut now, &mut cache).unwrap();
-            let output = model.output(extent, &cache).unwrap();
-            assert_close("output", output, &golden.f32("output"), 1e-6);
-            assert_close("state", &now, &state("cT", "hT"), 1e-6);
-
-            let mut dstate = match which {
-                "grad" => vec![0.0; now.len()],
+            let initial = state("c0", "h0");
+            let dfinal = match which {
+                "grad" => vec![0.0; initial.len()],
                 _ => state("cotangent_cT", "cotangent_hT"),
             };
-            let mut gradients = vec![0.0; params.len()];
-            let mut dx = vec![0.0; x.len()];
-            let mut work = vec![0.0; shape.workspace_len(extent)];
             let dy = golden.f32("cotangent");
-            model
-                .backward(
-                    extent,
-                    &x,
-                    &dy,
-                    &mut dstate,
-                    &mut cache,
-                    &mut gradients,
-                    Some(&mut dx),
-                    &mut work,
-                )
-                .unwrap();
+            let out = forward_and_backward(shape, params, extent, &x, &initial, &dy, &dfinal);
+            assert_close("output", &out.y, &golden.f32("output"), 1e-6);
+            assert_close("state", &out.state, &state("cT", "hT"), 1e-6);
             let key = |what: &str| format!("{which}.{what}");
-            assert_close(which, &gradients, &gradients_of(which), 4e-6);
-            assert_close(&key("x"), &dx, &golden.f32(&key("x")), 4e-6);
-            assert_close(&key("state"), &dstate, &state(&key("c0"), &key("h0")), 4e-6);
+            assert_close(which, &out.gradients, &gradients_of(which), 4e-6);
+            assert_close(&key("x"), &out.dx, &golden.f32(&key("x")), 4e-6);
+            assert_close(
+                &key("state"),
+                &out.dstate,
+                &state(&key("c0"), &key("h0")),
+                4e-6,
+            );
         }
     });
 }

@@ -4,6 +4,7 @@
 use fused_lstm::{Extent, Model, NetworkShape};
 use fused_lstm_tests::levels::each_level;
 use fused_lstm_tests::oracle::{self, narrow, wide};
+use fused_lstm_tests::outcome::forward_and_backward;
 use fused_lstm_tests::random::Random;
 use proptest::prelude::*;
 
@@ -101,23 +102,14 @@ proptest! {
             assert_near("y", &y, &run.y, 4e-6);
             assert_near("state", &state, &run.state, 4e-6);
 
-            let mut forward_state = initial.clone();
-            let mut cache = vec![f32::NAN; shape.cache_len(extent)];
-            model.forward(extent, &x, &mut forward_state, &mut cache).unwrap();
-            assert_eq!(model.output(extent, &cache).unwrap(), y);
-            assert_eq!(forward_state, state);
-
-            let mut dstate = dfinal.clone();
-            let mut gradients = vec![0.0; params.len()];
-            let mut dx = vec![f32::NAN; x.len()];
-            let mut workspace = vec![f32::NAN; shape.workspace_len(extent)];
-            model.backward(
-                extent, &x, &dy, &mut dstate, &mut cache, &mut gradients, Some(&mut dx), &mut workspace,
-            ).unwrap();
-            assert_near("gradients", &gradients[..want.params.len()], &want.params, 1e-5);
-            assert_near("dx", &dx, &want.x, 1e-5);
-            assert_near("dstate", &dstate, &want.state, 1e-5);
-            assert!(gradients[want.params.len()..].iter().all(|&g| g == 0.0));
+            let out = forward_and_backward(shape, &params, extent, &x, &initial, &dy, &dfinal);
+            assert_eq!(out.y, y);
+            assert_eq!(out.state, state);
+            let (layers, head) = out.gradients.split_at(want.params.len());
+            assert_near("gradients", layers, &want.params, 1e-5);
+            assert_near("dx", &out.dx, &want.x, 1e-5);
+            assert_near("dstate", &out.dstate, &want.state, 1e-5);
+            assert!(head.iter().all(|&g| g == 0.0));
         });
     }
 

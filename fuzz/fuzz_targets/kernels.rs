@@ -6,6 +6,7 @@
 use arbitrary::Arbitrary;
 use fused_lstm::{Extent, Level, Model, NetworkShape};
 use fused_lstm_tests::oracle::{self, wide};
+use fused_lstm_tests::outcome::forward_and_backward;
 use fused_lstm_tests::random::Random;
 use libfuzzer_sys::fuzz_target;
 
@@ -60,41 +61,25 @@ fuzz_target!(|input: Input| {
         model
             .infer(extent, &x, &mut now, &mut y, &mut scratch)
             .unwrap();
-        let mut cache = vec![f32::NAN; shape.cache_len(extent)];
-        model
-            .forward(extent, &x, &mut state.clone(), &mut cache)
-            .unwrap();
-        assert!(model.output(extent, &cache).unwrap() == y);
-        let (mut dstate, mut gradients) = (dfinal.clone(), vec![0.0; params.len()]);
-        let (mut dx, mut work) = (
-            vec![f32::NAN; x.len()],
-            vec![f32::NAN; shape.workspace_len(extent)],
-        );
-        model
-            .backward(
-                extent,
-                &x,
-                &dy,
-                &mut dstate,
-                &mut cache,
-                &mut gradients,
-                Some(&mut dx),
-                &mut work,
-            )
-            .unwrap();
+        let out = forward_and_backward(shape, &params, extent, &x, &state, &dy, &dfinal);
+        assert!(out.y == y && out.state == now);
         // An error in one step is multiplied by the weights in the next.
         let amplified = f64::from(gain.max(1.0)).powi((extent.steps * hidden.len()) as i32);
         near(&y, &run.y, amplified);
         near(&now, &run.state, amplified);
         near(
-            &gradients,
+            &out.gradients,
             &want.params,
             amplified * f64::from(gain.max(1.0)),
         );
-        near(&dx, &want.x, amplified * f64::from(gain.max(1.0)));
-        near(&dstate, &want.state, amplified * f64::from(gain.max(1.0)));
+        near(&out.dx, &want.x, amplified * f64::from(gain.max(1.0)));
+        near(
+            &out.dstate,
+            &want.state,
+            amplified * f64::from(gain.max(1.0)),
+        );
 
-        let all = [y, now, gradients, dx, dstate].concat();
+        let all = [y, now, out.gradients, out.dx, out.dstate].concat();
         let bits: Vec<u32> = all.iter().map(|v| v.to_bits()).collect();
         match &kinds[usize::from(level.is_fused())] {
             Some(other) => assert!(*other == bits, "{level} differs from its kind"),

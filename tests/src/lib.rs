@@ -4,4 +4,5 @@
 pub mod golden;
 pub mod levels;
 pub mod oracle;
+pub mod outcome;
 pub mod random;
