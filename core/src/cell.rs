@@ -207,12 +207,13 @@ impl Step {
                 let kernel = self.input_kernel.add(at);
                 let x = self.x.add(row * inputs);
                 input = [bias; ROWS];
-                accumulate::<S, WHOLE, ROWS>(s, inputs, x, kernel, hidden, mask, &mut input);
+                input = accumulate::<S, WHOLE, ROWS>(s, inputs, x, kernel, hidden, mask, input);
             }
-            let mut recurrent = [[s.splat(0.0); 4]; ROWS];
+            let recurrent = [[s.splat(0.0); 4]; ROWS];
             let kernel = self.recurrent_kernel.add(at);
             let h = self.h_before.add(row * hidden);
-            accumulate::<S, WHOLE, ROWS>(s, hidden, h, kernel, hidden, mask, &mut recurrent);
+            let recurrent =
+                accumulate::<S, WHOLE, ROWS>(s, hidden, h, kernel, hidden, mask, recurrent);
 
             for r in 0..ROWS {
                 let sum = |g: usize| s.add(input[r][g], recurrent[r][g]);
@@ -237,8 +238,9 @@ impl Step {
     }
 }
 
-/// Adds x·W to the sums: `ROWS` rows of `x` of `inner` numbers, one vector of
-/// units of each gate of `kernel` [inner, 4, H].
+/// The sums plus x·W: `ROWS` rows of `x` of `inner` numbers, one vector of units of
+/// each gate of `kernel` [inner, 4, H]. By value, so that the sums stay in registers
+/// whatever is done with them later.
 ///
 /// # Safety
 /// Both pointers cover that.
@@ -250,8 +252,8 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize>(
     kernel: *const f32,
     hidden: usize,
     mask: S::Mask,
-    sums: &mut [[S::V; 4]; ROWS],
-) {
+    mut sums: [[S::V; 4]; ROWS],
+) -> [[S::V; 4]; ROWS] {
     for k in 0..inner {
         // SAFETY: the caller's.
         unsafe {
@@ -267,6 +269,7 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize>(
             }
         }
     }
+    sums
 }
 
 /// The elementwise part of one backward step, for one row of the batch.

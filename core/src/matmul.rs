@@ -102,8 +102,9 @@ pub(crate) struct Sizes {
     pub k: usize,
 }
 
-/// The product. Does nothing if a size is zero or an operand is too short,
-/// which the callers have ruled out.
+/// The product. Does nothing if a size is zero (the callers have ruled that out but
+/// for sums over no rows, which leave an accumulated output as it is), or if an
+/// operand is too short (which they have ruled out too).
 #[inline(always)]
 pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start, c: &mut [f32]) {
     let Sizes { m, n, k } = sizes;
