@@ -9,24 +9,47 @@
 //! ```
 //!
 //! (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
-//! The sum is taken in two chains: the bias and then the inputs, ascending; and
-//! the hidden units, ascending, from zero; the two are added last.
+//! The sum is one chain: the bias, the inputs ascending, the hidden units ascending.
+//! Narrow layers keep the sums of all four gates in registers until the
+//! activations are taken ([`step`], [`step_forward`]); for wide ones a matrix product leaves them in
+//! memory, and [`Activate`] takes up from there.
 
 #![allow(unsafe_code)]
 
-use crate::elementwise::{Block, Elementwise, for_each_block};
+use crate::activation::{sigmoid, tanh};
+use crate::elementwise::{Block, Elementwise, for_each_block_of};
+use crate::known::{Known, fitting};
 use crate::layout::{LayerShape, Params};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
+use crate::tile::split;
+use core::marker::PhantomData;
+
+/// Where a layer's kernel has its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// `[K, 4, H]`, as everywhere else.
+    Rows,
+    /// Panels of [`PANEL`] units, the last one narrower: `[H / 16][K, 4, 16]`.
+    Panels,
+}
+
+/// Units of a panel: a line of the caches for each gate.
+pub(crate) const PANEL: usize = 16;
+
+/// Batch rows of a tile: four sums each.
+const ROWS: usize = 3;
 
 /// One step without a cache, for `batch` rows.
 ///
 /// `x` `[B, I]`, `h_before` `[B, H]`; `c` `[B, H]` is advanced in place, `h` `[B, H]` is
-/// overwritten.
+/// overwritten. `backwards` takes the units from the last to the first, which leaves no trace in
+/// the result: what has just been read is read first by the next step if that one goes the other way.
 #[inline(always)]
-pub(crate) fn step<S: Simd>(
+pub(crate) fn step<S: Simd, D: Known>(
     s: S,
     shape: LayerShape,
     batch: usize,
+    (order, backwards): (Order, bool),
     params: Params<&[f32]>,
     x: &[f32],
     h_before: &[f32],
@@ -51,6 +74,7 @@ pub(crate) fn step<S: Simd>(
     let step = Step {
         shape,
         batch,
+        order,
         x: x.as_ptr(),
         input_kernel: input_kernel.as_ptr(),
         bias: params.bias.as_ptr(),
@@ -61,8 +85,17 @@ pub(crate) fn step<S: Simd>(
         c,
         h: h.as_mut_ptr(),
     };
-    // SAFETY: every pointer that a step without gates uses covers its buffer.
-    unsafe { step.run::<S, false>(s) }
+    // Every pointer that a step without gates uses covers its buffer.
+    let known = PhantomData;
+    fitting::<S, D, _>(
+        s,
+        hidden,
+        Run::<D, false> {
+            step,
+            backwards,
+            known,
+        },
+    );
 }
 
 /// One step that keeps what the backward pass needs, for `batch` rows.
@@ -70,7 +103,7 @@ pub(crate) fn step<S: Simd>(
 /// `gates` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
 /// activations; `h_before`, `c_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
 #[inline(always)]
-pub(crate) fn step_forward<S: Simd>(
+pub(crate) fn step_forward<S: Simd, D: Known>(
     s: S,
     shape: LayerShape,
     batch: usize,
@@ -95,6 +128,7 @@ pub(crate) fn step_forward<S: Simd>(
     let step = Step {
         shape,
         batch,
+        order: Order::Rows,
         x: core::ptr::null(),
         input_kernel: core::ptr::null(),
         bias: core::ptr::null(),
@@ -105,8 +139,18 @@ pub(crate) fn step_forward<S: Simd>(
         c: c.as_mut_ptr(),
         h: h.as_mut_ptr(),
     };
-    // SAFETY: every pointer that a step with gates uses covers its buffer.
-    unsafe { step.run::<S, true>(s) }
+    // Every pointer that a step with gates uses covers its buffer.
+    let (backwards, hidden) = (false, shape.hidden);
+    let known = PhantomData;
+    fitting::<S, D, _>(
+        s,
+        hidden,
+        Run::<D, true> {
+            step,
+            backwards,
+            known,
+        },
+    );
 }
 
 /// The buffers of one step. With gates, these hold the input's part of the sums
@@ -116,6 +160,7 @@ pub(crate) fn step_forward<S: Simd>(
 struct Step {
     shape: LayerShape,
     batch: usize,
+    order: Order,
     x: *const f32,
     input_kernel: *const f32,
     bias: *const f32,
@@ -127,22 +172,56 @@ struct Step {
     h: *mut f32,
 }
 
+/// A step whose pointers, those that `GATES` asks for, cover its shape and batch; `h` and
+/// `gates` overlap nothing else.
+struct Run<D, const GATES: bool> {
+    step: Step,
+    backwards: bool,
+    known: PhantomData<D>,
+}
+
+impl<D: Known, const GATES: bool> Kernel for Run<D, GATES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: what the type promises.
+        unsafe { self.step.run::<S, D, GATES>(s, self.backwards) }
+    }
+}
+
 impl Step {
     /// # Safety
     /// The pointers that `GATES` asks for cover the shape and the batch; `h` and
     /// `gates` overlap nothing else.
     #[inline(always)]
-    unsafe fn run<S: Simd, const GATES: bool>(&self, s: S) {
+    unsafe fn run<S: Simd, D: Known, const GATES: bool>(&self, s: S, backwards: bool) {
         let hidden = self.shape.hidden;
-        let mut at = 0;
-        // SAFETY: the caller's, and `at` plus the lanes stays within the units.
+        // SAFETY: the caller's, and the vectors cover the units once each.
         unsafe {
-            while hidden - at >= S::LANES {
-                self.units::<S, GATES, true>(s, at, s.mask(S::LANES));
-                at += S::LANES;
-            }
-            if at < hidden {
-                self.units::<S, GATES, false>(s, at, s.mask(hidden - at));
+            // One row alone has too few sums under way with one vector of units.
+            let may_pair = const { D::BATCH <= 1 && (D::HIDDEN == 0 || D::HIDDEN >= 2 * S::LANES) };
+            let in_panel = self.order == Order::Rows || 2 * S::LANES <= PANEL;
+            let pair = may_pair && self.batch == 1 && in_panel;
+            let wide = if pair { 2 * S::LANES } else { S::LANES };
+            let tiles = hidden.div_ceil(wide);
+            for tile in 0..tiles {
+                let mut at = wide * if backwards { tiles - 1 - tile } else { tile };
+                if const { D::BATCH <= 1 && (D::HIDDEN == 0 || D::HIDDEN >= 2 * S::LANES) } {
+                    if pair && hidden - at >= wide {
+                        self.tile::<S, 1, 2, GATES, true>(s, 0, at, s.mask(S::LANES));
+                        continue;
+                    }
+                }
+                if hidden - at >= S::LANES {
+                    self.units::<S, D, GATES, true>(s, at, s.mask(S::LANES));
+                    at += S::LANES;
+                    if !pair {
+                        continue;
+                    }
+                }
+                if const { D::HIDDEN == 0 || !D::HIDDEN.is_multiple_of(S::LANES) } && at < hidden {
+                    self.units::<S, D, GATES, false>(s, at, s.mask(hidden - at));
+                }
             }
         }
     }
@@ -153,35 +232,62 @@ impl Step {
     /// Those of [`run`](Self::run); the vector at `at`, masked unless `WHOLE`,
     /// lies within the units.
     #[inline(always)]
-    unsafe fn units<S: Simd, const GATES: bool, const WHOLE: bool>(
+    unsafe fn units<S: Simd, D: Known, const GATES: bool, const WHOLE: bool>(
         &self,
         s: S,
         at: usize,
         mask: S::Mask,
     ) {
+        let (large, size, small) = split(self.batch, ROWS);
         let mut row = 0;
-        // SAFETY: the caller's, and `row` plus the tile stays within the batch.
-        unsafe {
-            while self.batch - row >= S::GATE_ROWS {
-                match S::GATE_ROWS {
-                    6 => self.tile::<S, GATES, WHOLE, 6>(s, row, at, mask),
-                    _ => self.tile::<S, GATES, WHOLE, 3>(s, row, at, mask),
+        for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
+            for _ in 0..count {
+                // SAFETY: the caller's, and the tiles cover the batch once.
+                unsafe {
+                    if const { D::ROWS[1] } && rows == 1 {
+                        self.tile::<S, 1, 1, GATES, WHOLE>(s, row, at, mask);
+                    }
+                    if const { D::ROWS[2] } && rows == 2 {
+                        self.tile::<S, 2, 1, GATES, WHOLE>(s, row, at, mask);
+                    }
+                    if const { D::ROWS[3] } && rows == 3 {
+                        self.tile::<S, 3, 1, GATES, WHOLE>(s, row, at, mask);
+                    }
                 }
-                row += S::GATE_ROWS;
-            }
-            while row < self.batch {
-                self.tile::<S, GATES, WHOLE, 1>(s, row, at, mask);
-                row += 1;
+                row += rows;
             }
         }
     }
 
-    /// `ROWS` rows of one vector of units, all four gates in registers.
+    /// The numbers of unit `at` in a kernel of `inner` rows: where they start, how far the
+    /// rows are apart, and how far the gates.
+    #[inline(always)]
+    fn place(&self, kernel: *const f32, inner: usize, at: usize) -> (*const f32, usize, usize) {
+        let hidden = self.shape.hidden;
+        match self.order {
+            Order::Rows => (kernel.wrapping_add(at), 4 * hidden, hidden),
+            Order::Panels => {
+                let panel = at / PANEL * PANEL;
+                let width = PANEL.min(hidden - panel);
+                let start = panel * 4 * inner + at % PANEL;
+                (kernel.wrapping_add(start), 4 * width, width)
+            }
+        }
+    }
+
+    /// `ROWS` rows of `VECTORS` vectors of units, all four gates in registers.
     ///
     /// # Safety
-    /// Those of [`units`](Self::units), and `row + ROWS` is at most the batch.
+    /// Those of [`units`](Self::units), and `row + ROWS` is at most the batch; two vectors lie
+    /// in one panel, or in rows.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const GATES: bool, const WHOLE: bool, const ROWS: usize>(
+    unsafe fn tile<
+        S: Simd,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const GATES: bool,
+        const WHOLE: bool,
+    >(
         &self,
         s: S,
         row: usize,
@@ -191,46 +297,47 @@ impl Step {
         let LayerShape { inputs, hidden } = self.shape;
         // SAFETY: all places lie within the buffers, by the caller's word.
         unsafe {
-            let mut input = [[s.splat(0.0); 4]; ROWS];
+            let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
             if GATES {
                 let gates = self.gates.add(row * 4 * hidden + at);
-                for (r, sums) in input.iter_mut().enumerate() {
-                    for (g, sum) in sums.iter_mut().enumerate() {
-                        *sum = s.load_part::<WHOLE>(gates.add((4 * r + g) * hidden), mask);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (g, sums) in sums.iter_mut().enumerate() {
+                        let gate = gates.add((4 * r + g) * hidden);
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
+                        }
                     }
                 }
             } else {
-                let mut bias = [s.splat(0.0); 4];
-                for (g, v) in bias.iter_mut().enumerate() {
-                    *v = s.load_part::<WHOLE>(self.bias.add(g * hidden + at), mask);
+                let mut bias = [[s.splat(0.0); VECTORS]; 4];
+                for (g, bias) in bias.iter_mut().enumerate() {
+                    let gate = self.bias.add(g * hidden + at);
+                    for (v, bias) in bias.iter_mut().enumerate() {
+                        *bias = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
+                    }
                 }
-                let kernel = self.input_kernel.add(at);
+                let kernel = self.place(self.input_kernel, inputs, at);
                 let x = self.x.add(row * inputs);
-                input = [bias; ROWS];
-                input = accumulate::<S, WHOLE, ROWS>(s, inputs, x, kernel, hidden, mask, input);
+                sums =
+                    accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, [bias; ROWS]);
             }
-            let recurrent = [[s.splat(0.0); 4]; ROWS];
-            let kernel = self.recurrent_kernel.add(at);
+            let kernel = self.place(self.recurrent_kernel, hidden, at);
             let h = self.h_before.add(row * hidden);
-            let recurrent =
-                accumulate::<S, WHOLE, ROWS>(s, hidden, h, kernel, hidden, mask, recurrent);
+            let sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, hidden, h, kernel, mask, sums);
 
             for r in 0..ROWS {
-                let sum = |g: usize| s.add(input[r][g], recurrent[r][g]);
-                let i = crate::activation::sigmoid(s, sum(0));
-                let j = crate::activation::tanh(s, sum(1));
-                let f = crate::activation::sigmoid(s, sum(2));
-                let o = crate::activation::sigmoid(s, sum(3));
-                let place = (row + r) * hidden + at;
-                let c = s.load_part::<WHOLE>(self.c_before.add(place), mask);
-                let c = s.fma(f, c, s.mul(i, j));
-                let h = s.mul(o, crate::activation::tanh(s, c));
-                s.store_part::<WHOLE>(self.c.add(place), c, mask);
-                s.store_part::<WHOLE>(self.h.add(place), h, mask);
-                if GATES {
-                    let gates = self.gates.add((row + r) * 4 * hidden + at);
-                    for (g, v) in [i, j, f, o].into_iter().enumerate() {
-                        s.store_part::<WHOLE>(gates.add(g * hidden), v, mask);
+                for v in 0..VECTORS {
+                    let at = at + v * S::LANES;
+                    let place = (row + r) * hidden + at;
+                    let c = s.load_part::<WHOLE>(self.c_before.add(place), mask);
+                    let (gates, c, h) = activate(s, sums[r].map(|gate| gate[v]), c);
+                    s.store_part::<WHOLE>(self.c.add(place), c, mask);
+                    s.store_part::<WHOLE>(self.h.add(place), h, mask);
+                    if GATES {
+                        let place = self.gates.add((row + r) * 4 * hidden + at);
+                        for (g, v) in gates.into_iter().enumerate() {
+                            s.store_part::<WHOLE>(place.add(g * hidden), v, mask);
+                        }
                     }
                 }
             }
@@ -238,38 +345,89 @@ impl Step {
     }
 }
 
-/// The sums plus x·W: `ROWS` rows of `x` of `inner` numbers, one vector of units of
-/// each gate of `kernel` [inner, 4, H]. By value, so that the sums stay in registers
+/// The gates' activations, the cell state and the hidden state, from the sums and the cell state before.
+#[inline(always)]
+fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> ([S::V; 4], S::V, S::V) {
+    let [i, j, f, o] = sums;
+    let (i, j, f, o) = (sigmoid(s, i), tanh(s, j), sigmoid(s, f), sigmoid(s, o));
+    let c = s.fma(f, c, s.mul(i, j));
+    let h = s.mul(o, tanh(s, c));
+    ([i, j, f, o], c, h)
+}
+
+/// The sums plus x·W: `ROWS` rows of `x` of `inner` numbers, `VECTORS` vectors of units of
+/// each gate of the kernel. By value, so that the sums stay in registers
 /// whatever is done with them later.
 ///
 /// # Safety
-/// Both pointers cover that.
+/// `x` and the kernel, given as [`Step::place`] does, cover that.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize>(
+unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTORS: usize>(
     s: S,
     inner: usize,
     x: *const f32,
-    kernel: *const f32,
-    hidden: usize,
+    (kernel, row, gate): (*const f32, usize, usize),
     mask: S::Mask,
-    mut sums: [[S::V; 4]; ROWS],
-) -> [[S::V; 4]; ROWS] {
+    mut sums: [[[S::V; VECTORS]; 4]; ROWS],
+) -> [[[S::V; VECTORS]; 4]; ROWS] {
     for k in 0..inner {
         // SAFETY: the caller's.
         unsafe {
-            let mut w = [s.splat(0.0); 4];
-            for (g, v) in w.iter_mut().enumerate() {
-                *v = s.load_part::<WHOLE>(kernel.add((4 * k + g) * hidden), mask);
+            let mut w = [[s.splat(0.0); VECTORS]; 4];
+            for (g, w) in w.iter_mut().enumerate() {
+                for (v, w) in w.iter_mut().enumerate() {
+                    let place = kernel.add(k * row + g * gate + v * S::LANES);
+                    *w = s.load_part::<WHOLE>(place, mask);
+                }
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = s.splat(*x.add(r * inner + k));
-                for (sum, w) in sums.iter_mut().zip(w) {
-                    *sum = s.fma(x, w, *sum);
+                for (sums, w) in sums.iter_mut().zip(w) {
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = s.fma(x, w, *sum);
+                    }
                 }
             }
         }
     }
     sums
+}
+
+/// What is left of a forward step when the sums stand in memory, for one row of the
+/// batch or a part of it.
+///
+/// All are of one length. `gates` holds the sums. With `c_before`, the gates are overwritten with
+/// their activations and `c` with the new cell state; without, the gates are left alone and `c` is advanced in place.
+/// `h` is overwritten.
+pub(crate) struct Activate<'a> {
+    pub gates: [&'a mut [f32]; 4],
+    pub c_before: Option<&'a [f32]>,
+    pub c: &'a mut [f32],
+    pub h: &'a mut [f32],
+}
+
+impl Activate<'_> {
+    #[inline(always)]
+    pub(crate) fn run<S: Simd, D: Known>(mut self, s: S) {
+        for_each_block_of::<S, D, _>(s, self.c.len(), &mut self);
+    }
+}
+
+impl Elementwise for Activate<'_> {
+    #[inline(always)]
+    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+        let [i, j, f, o] = &self.gates;
+        let sums = [at.load(i), at.load(j), at.load(f), at.load(o)];
+        let c = at.load(self.c_before.unwrap_or(self.c));
+        let (gates, c, h) = activate(s, sums, c);
+        at.store(self.c, c);
+        at.store(self.h, h);
+        if self.c_before.is_some() {
+            for (gate, v) in self.gates.iter_mut().zip(gates) {
+                at.store(gate, v);
+            }
+        }
+    }
 }
 
 /// The elementwise part of one backward step, for one row of the batch.
@@ -295,8 +453,8 @@ pub(crate) struct StepBackward<'a> {
 
 impl StepBackward<'_> {
     #[inline(always)]
-    pub(crate) fn run<S: Simd>(mut self, s: S) {
-        for_each_block(s, self.c.len(), &mut self);
+    pub(crate) fn run<S: Simd, D: Known>(mut self, s: S) {
+        for_each_block_of::<S, D, _>(s, self.c.len(), &mut self);
     }
 }
 
@@ -310,7 +468,7 @@ impl Elementwise for StepBackward<'_> {
         let sigmoid_slope = |v: S::V| s.mul(v, s.sub(one, v));
         let [i, j, f, o] = &mut self.gates;
         let (vi, vj, vf, vo) = (at.load(i), at.load(j), at.load(f), at.load(o));
-        let tanh_c = crate::activation::tanh(s, at.load(self.c));
+        let tanh_c = tanh(s, at.load(self.c));
         let dh = s.add(at.load(self.dy), at.load(self.dh));
         let dc = s.fma(s.mul(dh, vo), slope(tanh_c), at.load(self.dc));
         at.store(i, s.mul(s.mul(dc, vj), sigmoid_slope(vi)));

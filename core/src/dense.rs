@@ -3,8 +3,8 @@
 use crate::error::{ShapeError, check_len};
 use crate::layout::{Cut, DenseShape};
 use crate::matmul::{Sizes, Start, Walk, matmul};
-use crate::sequence::transpose;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::transpose::transpose;
 
 /// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`.
 #[inline(always)]
@@ -68,7 +68,7 @@ pub(crate) fn backward_rows<S: Simd>(
         dbias,
     );
 
-    transpose(transposed, kernel, outputs);
+    transpose(s, transposed, kernel, outputs);
     let sizes = Sizes {
         m: rows,
         n: inputs,

@@ -91,6 +91,32 @@ impl LayerShape {
     pub const fn params_len(self) -> usize {
         self.kernel_len().saturating_add(self.bias_len())
     }
+    /// Whether the gates are best taken by matrix products with their sums in memory:
+    /// if the recurrent kernel does not fit the smallest first caches.
+    #[inline]
+    pub(crate) const fn is_wide(self) -> bool {
+        Self::is_wide_for(self.hidden)
+    }
+    #[inline]
+    pub(crate) const fn is_wide_for(hidden: usize) -> bool {
+        product(&[4, hidden, hidden]) > 8192
+    }
+    /// Room for the sums of a wide layer in inference: of steps that make up 128 rows or more, or of
+    /// all there are.
+    #[inline]
+    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
+        const ROWS: usize = 128;
+        if !self.is_wide() || extent.batch == 0 {
+            return 0;
+        }
+        let enough = product(&[ROWS.div_ceil(extent.batch), extent.batch]);
+        let rows = if enough < extent.rows() {
+            enough
+        } else {
+            extent.rows()
+        };
+        product(&[rows, 4, self.hidden])
+    }
     /// The state `[2, B, H]`.
     #[inline]
     pub const fn state_len(self, batch: usize) -> usize {
@@ -293,9 +319,21 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// Room for inference: what one layer hands to the next, twice if there are
-    /// three or more.
+    /// three or more, and the sums of the widest layer's gates if it is wide (46 units or more).
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
+        self.handover_len(extent)
+            .saturating_add(self.sums_len(extent))
+    }
+
+    #[inline]
+    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
+        let hidden = self.widest();
+        LayerShape { inputs: 1, hidden }.sums_len(extent)
+    }
+
+    #[inline]
+    const fn handover_len(self, extent: Extent) -> usize {
         let layers = self.hidden.len();
         let copies = if layers > 2 {
             2

@@ -52,16 +52,22 @@ pub mod layout;
 pub mod loss;
 pub mod optimizer;
 
+mod blocked;
 mod cell;
 mod classifier;
 mod elementwise;
 mod error;
 mod flat;
+mod known;
 mod matmul;
 mod model;
 mod network;
+mod packed;
 mod sequence;
 mod simd;
+mod sweep;
+mod tile;
+mod transpose;
 
 pub use classifier::{Classifier, ClassifierWorkspace, Dense};
 pub use error::ShapeError;
@@ -69,4 +75,5 @@ pub use flat::Flat;
 pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params, StateView};
 pub use model::Model;
 pub use network::{Lstm, LstmCache, LstmState, LstmWorkspace, Network, Stack};
+pub use packed::{Packed, Turn};
 pub use simd::Level;

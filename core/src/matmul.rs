@@ -1,14 +1,22 @@
-//! The matrix product that everything but the gates is made of: the input
-//! projections of a whole sequence, the read-out, and every gradient.
+//! The matrix product: the input projections of a whole sequence, the gates of wide
+//! layers, the read-out, and every gradient.
 //!
 //! `c[m, n] = start + Σ_k a(m, k) · b(k, n)`, k ascending in one chain of
 //! (fused) multiply–adds for every output, so that the bits depend on the sizes
 //! alone. `a` is read one number at a time and may lie in any order; `b` is read
 //! along its rows, which lie in any order too; `c` is dense.
+//!
+//! There are three ways to walk, which give the same bits: tile by tile where `b`
+//! fits the first cache, [`sweep`] for a row or two of `a`, and
+//! [`blocked`] for the rest.
 
 #![allow(unsafe_code)]
 
-use crate::simd::Simd;
+use crate::blocked::blocked;
+use crate::known::{RunTime, fitting};
+use crate::simd::{Kernel, Simd};
+use crate::sweep::sweep;
+use crate::tile::{Left, tiles};
 
 /// Numbers in a buffer that are walked by row and column, forwards or backwards.
 #[derive(Clone, Copy)]
@@ -64,6 +72,21 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The same from row `row` on.
+    #[inline(always)]
+    pub(crate) fn below(self, row: usize) -> Self {
+        Self {
+            start: self.start.saturating_add_signed(row as isize * self.row),
+            ..self
+        }
+    }
+
+    /// The same from column `column` on.
+    #[inline(always)]
+    pub(crate) fn right_of(self, column: usize) -> Self {
+        self.transposed().below(column).transposed()
+    }
+
     /// Whether every place of `rows` × `columns` lies inside the buffer. Places
     /// are affine in both, so the four corners are enough.
     #[inline(always)]
@@ -94,6 +117,17 @@ pub(crate) enum Start<'a> {
     Output,
 }
 
+impl Start<'_> {
+    /// The same from column `at` on.
+    #[inline(always)]
+    pub(crate) fn right_of(self, at: usize) -> Self {
+        match self {
+            Self::Row(row) => Self::Row(row.get(at..).unwrap_or(&[])),
+            other => other,
+        }
+    }
+}
+
 /// Sizes: `c` is [m, n], `a` [m, k], `b` [k, n].
 #[derive(Clone, Copy)]
 pub(crate) struct Sizes {
@@ -101,6 +135,10 @@ pub(crate) struct Sizes {
     pub n: usize,
     pub k: usize,
 }
+
+/// `b` of more numbers than this is not walked tile by tile: half of a small first
+/// cache.
+const SMALL: usize = 1 << 12;
 
 /// The product. Does nothing if a size is zero (the callers have ruled that out but
 /// for sums over no rows, which leave an accumulated output as it is), or if an
@@ -124,129 +162,107 @@ pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start
     let product = unsafe {
         Product {
             sizes,
-            a: a.data.as_ptr().add(a.start),
-            a_row: a.row,
-            a_column: a.column,
+            a: Left {
+                data: a.data.as_ptr().add(a.start),
+                row: a.row,
+                column: a.column,
+            },
             b: b.data.as_ptr().add(b.start),
             b_row: b.row,
             start,
             c: c.as_mut_ptr(),
         }
     };
-    let mut at = 0;
-    while n - at >= 2 * S::LANES {
-        product.columns::<S, 2, true>(s, at);
-        at += 2 * S::LANES;
-    }
-    if n - at >= S::LANES {
-        product.columns::<S, 1, true>(s, at);
-        at += S::LANES;
-    }
-    if at < n {
-        product.columns::<S, 1, false>(s, at);
-    }
+    fitting::<S, RunTime, _>(s, n, Outlined(product));
 }
 
 /// The operands, whose pointers cover `sizes`.
 #[derive(Clone, Copy)]
-struct Product<'a> {
-    sizes: Sizes,
-    a: *const f32,
-    a_row: isize,
-    a_column: isize,
-    b: *const f32,
-    b_row: isize,
-    start: Start<'a>,
-    c: *mut f32,
+pub(crate) struct Product<'a> {
+    pub sizes: Sizes,
+    pub a: Left,
+    pub b: *const f32,
+    pub b_row: isize,
+    pub start: Start<'a>,
+    pub c: *mut f32,
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Sizes { m, n, k } = self.sizes;
+        // SAFETY: the pointers cover the sizes.
+        unsafe {
+            if n.saturating_mul(k) <= SMALL {
+                self.tile_by_tile(s);
+            } else if m <= 3 {
+                sweep(s, self);
+            } else if S::BLOCKED {
+                blocked(s, self);
+            } else {
+                self.tile_by_tile(s);
+            }
+        }
+    }
+}
+
+/// The product, in a function of its own.
+struct Outlined<'a>(Product<'a>);
+
+impl Kernel for Outlined<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        s.outline(self.0);
+    }
 }
 
 impl Product<'_> {
-    /// All rows of `VECTORS` vectors of columns from `at`; unless `WHOLE`, the
-    /// one vector is what is left of the row.
     #[inline(always)]
-    fn columns<S: Simd, const VECTORS: usize, const WHOLE: bool>(&self, s: S, at: usize) {
-        let mask = s.mask(if WHOLE { S::LANES } else { self.sizes.n - at });
-        let m = self.sizes.m;
-        let mut row = 0;
-        while m - row >= S::TILE_ROWS {
-            // SAFETY: rows from `row` and columns from `at` lie inside; so below.
-            unsafe {
-                match S::TILE_ROWS {
-                    12 => self.tile::<S, 12, VECTORS, WHOLE>(s, row, at, mask),
-                    6 => self.tile::<S, 6, VECTORS, WHOLE>(s, row, at, mask),
-                    _ => self.tile::<S, 4, VECTORS, WHOLE>(s, row, at, mask),
-                }
+    fn tile_by_tile<S: Simd>(&self, s: S) {
+        let n = self.sizes.n;
+        let mut at = 0;
+        // SAFETY: columns from `at` lie inside, and the pointers cover the sizes.
+        unsafe {
+            while n - at >= 2 * S::LANES {
+                self.columns::<S, 2, true>(s, at, s.mask(S::LANES));
+                at += 2 * S::LANES;
             }
-            row += S::TILE_ROWS;
-        }
-        while m - row >= 3 && S::TILE_ROWS > 3 {
-            // SAFETY: as above.
-            unsafe { self.tile::<S, 3, VECTORS, WHOLE>(s, row, at, mask) }
-            row += 3;
-        }
-        while row < m {
-            // SAFETY: as above.
-            unsafe { self.tile::<S, 1, VECTORS, WHOLE>(s, row, at, mask) }
-            row += 1;
+            if n - at >= S::LANES {
+                self.columns::<S, 1, true>(s, at, s.mask(S::LANES));
+                at += S::LANES;
+            }
+            if at < n {
+                self.columns::<S, 1, false>(s, at, s.mask(n - at));
+            }
         }
     }
 
+    /// All rows of `VECTORS` vectors of columns from `at`; unless `WHOLE`, the
+    /// one vector is what is left of the row.
+    ///
     /// # Safety
-    /// `row + ROWS <= m`, and `at + VECTORS * LANES <= n` or, unless `WHOLE`,
-    /// `VECTORS` is one and `at` plus the lanes of `mask` is n.
+    /// The vectors lie within the columns.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+    unsafe fn columns<S: Simd, const VECTORS: usize, const WHOLE: bool>(
         &self,
         s: S,
-        row: usize,
         at: usize,
         mask: S::Mask,
     ) {
-        // SAFETY: the places read and written lie in the `sizes` that the
-        // pointers cover, by this function's own conditions.
+        let Sizes { m, n, k } = self.sizes;
+        // SAFETY: the caller's.
         unsafe {
-            let n = self.sizes.n;
-            let c = self.c.add(row * n + at);
-            let mut sum = [[s.splat(0.0); VECTORS]; ROWS];
-            match self.start {
-                Start::Zero => {}
-                Start::Row(start) => {
-                    for j in 0..VECTORS {
-                        let v = s.load_part::<WHOLE>(start.as_ptr().add(at + j * S::LANES), mask);
-                        for row in &mut sum {
-                            row[j] = v;
-                        }
-                    }
-                }
-                Start::Output => {
-                    for (i, row) in sum.iter_mut().enumerate() {
-                        for (j, v) in row.iter_mut().enumerate() {
-                            *v = s.load_part::<WHOLE>(c.add(i * n + j * S::LANES), mask);
-                        }
-                    }
-                }
-            }
-            let a = self.a.offset(row as isize * self.a_row);
-            let b = self.b.add(at);
-            for k in 0..self.sizes.k as isize {
-                let b = b.offset(k * self.b_row);
-                let a = a.offset(k * self.a_column);
-                let mut columns = [s.splat(0.0); VECTORS];
-                for (j, v) in columns.iter_mut().enumerate() {
-                    *v = s.load_part::<WHOLE>(b.add(j * S::LANES), mask);
-                }
-                for (i, row) in sum.iter_mut().enumerate() {
-                    let x = s.splat(*a.offset(i as isize * self.a_row));
-                    for (v, column) in row.iter_mut().zip(columns) {
-                        *v = s.fma(x, column, *v);
-                    }
-                }
-            }
-            for (i, row) in sum.into_iter().enumerate() {
-                for (j, v) in row.into_iter().enumerate() {
-                    s.store_part::<WHOLE>(c.add(i * n + j * S::LANES), v, mask);
-                }
-            }
+            tiles::<S, VECTORS, WHOLE, WHOLE>(
+                s,
+                (m, k),
+                |row, _| self.a.below(row),
+                (self.b.add(at), self.b_row),
+                self.start.right_of(at),
+                (self.c.add(at), n),
+                [mask; VECTORS],
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::dense::{backward_rows, forward_rows};
 use crate::error::{ShapeError, check_len};
+use crate::known::RunTime;
 use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView, take, take_last};
 use crate::loss::{check_labels, cross_entropy_rows};
 use crate::sequence;
@@ -285,6 +286,8 @@ impl Kernel for Infer<'_> {
         } = self;
         let shape = model.shape;
         let mut params = model.params;
+        let mut scratch = scratch;
+        let sums = take_last(&mut scratch, shape.sums_len(extent));
         // What a layer reads and what it writes change places after each layer.
         let half = if shape.hidden.len() > 2 {
             scratch.len() / 2
@@ -298,12 +301,13 @@ impl Kernel for Infer<'_> {
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let (before, _) = from.cut(extent.rows() * layer.inputs);
             let x = if index == 0 { x } else { &*before };
+            let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
             if index == last {
-                sequence::infer(s, layer, extent, params, x, state, y);
+                sequence::infer::<S, RunTime>(s, layer, extent, params, x, state, y, sums);
                 return;
             }
             let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
-            sequence::infer(s, layer, extent, params, x, state, y);
+            sequence::infer::<S, RunTime>(s, layer, extent, params, x, state, y, sums);
             (to, from) = (from, to);
         }
     }
@@ -334,7 +338,7 @@ impl Kernel for Forward<'_> {
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));
             let view = CacheView::cut(layer, extent, &mut *cache);
-            sequence::forward(s, layer, extent, params, x, state, view);
+            sequence::forward::<S, RunTime>(s, layer, extent, params, x, state, view);
             x = output(cache, extent.rows() * layer.hidden);
         }
     }
@@ -389,7 +393,9 @@ impl Kernel for Backward<'_> {
             let view = CacheView::cut(layer, extent, &mut *own);
             let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
             let dstate = StateView::cut(dstate);
-            sequence::backward_steps(s, layer, extent, params, view, dy, dstate, recurrent);
+            sequence::backward_steps::<S, RunTime>(
+                s, layer, extent, params, view, dy, dstate, recurrent,
+            );
 
             // The gradient from above has been used: its place takes the one for
             // the layer below.

@@ -5,9 +5,12 @@
 //! [`Model`](crate::Model), with sizes that the compiler can fold, and the same
 //! bits come out.
 
+use crate::cell::{Order, step};
 use crate::flat::{Flat, flat};
 use crate::init;
+use crate::known::Fixed;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
+use crate::packed::pack_layer;
 use crate::sequence;
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -247,6 +250,20 @@ pub trait Network: Flat {
     fn init<R: FnMut() -> f32>(&mut self, random: &mut R);
 
     #[doc(hidden)]
+    fn pack(&mut self, net: &Self);
+
+    #[doc(hidden)]
+    fn step_packed_with<S: Simd, const B: usize>(
+        &self,
+        s: S,
+        x: &[f32],
+        state: &mut Self::State<B>,
+        y: &mut [f32],
+        scratch: &mut Self::Scratch<1, B>,
+        backwards: bool,
+    );
+
+    #[doc(hidden)]
     fn infer_with<S: Simd, const T: usize, const B: usize>(
         &self,
         s: S,
@@ -315,6 +332,27 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         init::layer(Self::SHAPE, self.as_flat_mut(), random);
     }
 
+    fn pack(&mut self, net: &Self) {
+        let params = Params::cut(Self::SHAPE, self.as_flat_mut());
+        pack_layer(Self::SHAPE, params, net.params());
+    }
+
+    #[inline(always)]
+    fn step_packed_with<S: Simd, const B: usize>(
+        &self,
+        s: S,
+        x: &[f32],
+        state: &mut LstmState<B, H>,
+        y: &mut [f32],
+        _: &mut [f32; 0],
+        backwards: bool,
+    ) {
+        let (c, h) = (state.c.as_flat_mut(), state.h.as_flat_mut());
+        let how = (Order::Panels, backwards);
+        step::<S, Fixed<H, B>>(s, Self::SHAPE, B, how, self.params(), x, h, c, y);
+        sequence::copy(h, y);
+    }
+
     #[inline(always)]
     fn infer_with<S: Simd, const T: usize, const B: usize>(
         &self,
@@ -329,7 +367,8 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
             h: state.h.as_flat_mut(),
         };
         let extent = Extent { steps: T, batch: B };
-        sequence::infer(s, Self::SHAPE, extent, self.params(), x, state, y);
+        let params = self.params();
+        sequence::infer::<S, Fixed<H, B>>(s, Self::SHAPE, extent, params, x, state, y, &mut []);
     }
 
     #[inline(always)]
@@ -346,7 +385,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
             h: state.h.as_flat_mut(),
         };
         let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
-        sequence::forward(s, Self::SHAPE, extent, self.params(), x, state, cache);
+        sequence::forward::<S, Fixed<H, B>>(s, Self::SHAPE, extent, self.params(), x, state, cache);
     }
 
     #[inline(always)]
@@ -369,7 +408,9 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let recurrent = workspace.recurrent.as_flat_mut();
         let view = CacheView::cut(shape, extent, cache.as_flat_mut());
-        sequence::backward_steps(s, shape, extent, params, view, dy, dstate, recurrent);
+        sequence::backward_steps::<S, Fixed<H, B>>(
+            s, shape, extent, params, view, dy, dstate, recurrent,
+        );
         let view = CacheView::cut(shape, extent, cache.as_flat());
         let gradients = Params::cut(shape, gradients.as_flat_mut());
         let dx = dx.map(|dx| (dx, workspace.input.as_flat_mut()));
@@ -402,6 +443,34 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
     fn init<F: FnMut() -> f32>(&mut self, random: &mut F) {
         self.below.init(random);
         self.above.init(random);
+    }
+
+    fn pack(&mut self, net: &Self) {
+        self.below.pack(&net.below);
+        self.above.pack(&net.above);
+    }
+
+    #[inline(always)]
+    fn step_packed_with<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        x: &[f32],
+        state: &mut Self::State<R>,
+        y: &mut [f32],
+        scratch: &mut Self::Scratch<1, R>,
+        backwards: bool,
+    ) {
+        const { assert!(Self::OUTPUTS > 0) };
+        let Stack {
+            below: scratch,
+            above: between,
+        } = scratch;
+        let (below, above) = (&mut scratch.below, &mut scratch.above);
+        let between = between.as_flat_mut();
+        self.below
+            .step_packed_with::<S, R>(s, x, &mut state.below, between, below, backwards);
+        self.above
+            .step_packed_with::<S, R>(s, between, &mut state.above, y, above, backwards);
     }
 
     #[inline(always)]

@@ -1,7 +1,8 @@
 //! One layer over a whole sequence: inference, forward, and backward through time.
 //!
-//! Forward with a cache takes x·Wx of all T·B rows as one product, so that only
-//! h·Wh is left for the steps. Backward turns the cached gates into gradients
+//! x·Wx of many rows of time is taken as one product, so that only h·Wh is left for the steps;
+//! only inference through narrow layers takes both step by step, with nothing stored between. Backward
+//! turns the cached gates into gradients
 //! step by step, from the last to the first, and then takes the gradients of the
 //! parameters and of the input as products over all rows.
 //!
@@ -9,10 +10,12 @@
 //! first (in a step from the last batch row to the first), so that a sequence
 //! that is cut into calls, the last one done first, gives the same bits.
 
-use crate::cell::{StepBackward, step, step_forward};
+use crate::cell::{Activate, Order, StepBackward, step, step_forward};
+use crate::known::{Known, RunTime};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
+use crate::transpose::transpose;
 
 /// `to` = `from`, up to the shorter one.
 #[inline(always)]
@@ -22,27 +25,13 @@ pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
     }
 }
 
-/// `to` [columns, rows] = `from` [rows, columns] transposed.
-#[inline(always)]
-pub(crate) fn transpose(to: &mut [f32], from: &[f32], columns: usize) {
-    if columns == 0 || to.len() != from.len() {
-        return;
-    }
-    let rows = from.len() / columns;
-    if rows == 0 {
-        return;
-    }
-    for (column, to) in to.chunks_exact_mut(rows).enumerate() {
-        for (to, from) in to.iter_mut().zip(from.iter().skip(column).step_by(columns)) {
-            *to = *from;
-        }
-    }
-}
-
 /// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
 /// the hidden states, `state` is advanced.
+///
+/// `sums` is room for the sums of as many steps as fit, if the layer is wide; a layer of fixed sizes
+/// has its own.
 #[inline(always)]
-pub(crate) fn infer<S: Simd>(
+pub(crate) fn infer<S: Simd, D: Known>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -50,27 +39,276 @@ pub(crate) fn infer<S: Simd>(
     x: &[f32],
     state: StateView<&mut [f32]>,
     y: &mut [f32],
+    sums: &mut [f32],
 ) {
-    let inputs = extent.batch * shape.inputs;
-    let units = extent.batch * shape.hidden;
-    if inputs == 0 || units == 0 {
+    if shape.inputs == 0 || shape.hidden == 0 || extent.batch == 0 {
         return;
     }
-    let mut h_before: &[f32] = state.h;
-    for (x, h) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(units)) {
-        step(s, shape, extent.batch, params, x, h_before, state.c, h);
-        h_before = h;
+    let layer = Infer {
+        shape,
+        extent,
+        params,
+        x,
+        state,
+        y,
+        sums,
+    };
+    if const { D::HIDDEN == 0 } {
+        if shape.is_wide() {
+            s.outline(ByProduct(layer));
+        } else {
+            layer.by_step::<S, D>(s);
+        }
+    } else if const { S::BLOCKED && LayerShape::is_wide_for(D::HIDDEN) } {
+        s.outline(InFixedRoom(layer));
+    } else {
+        layer.by_step::<S, D>(s);
     }
-    let (last, _) = y.cut(extent.steps * units);
-    if let Some(last) = last.rchunks_exact(units).next() {
-        copy(state.h, last);
+}
+
+/// Numbers that the sums of a wide layer of fixed sizes may take on the stack.
+const FIXED_ROOM: usize = 1 << 14;
+
+/// The arguments of [`infer`].
+struct Infer<'a> {
+    shape: LayerShape,
+    extent: Extent,
+    params: Params<&'a [f32]>,
+    x: &'a [f32],
+    state: StateView<&'a mut [f32]>,
+    y: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+struct ByProduct<'a>(Infer<'a>);
+
+impl Kernel for ByProduct<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.by_product(s);
     }
+}
+
+struct InFixedRoom<'a>(Infer<'a>);
+
+impl Kernel for InFixedRoom<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut sums = [0.0; FIXED_ROOM];
+        let Infer { shape, extent, .. } = self.0;
+        let needed = extent.rows().saturating_mul(4 * shape.hidden);
+        let (sums, _) = sums.as_mut_slice().cut(needed.min(FIXED_ROOM));
+        Infer { sums, ..self.0 }.by_product(s);
+    }
+}
+
+impl Infer<'_> {
+    /// Step by step, with nothing stored between.
+    #[inline(always)]
+    fn by_step<S: Simd, D: Known>(self, s: S) {
+        let Self {
+            shape,
+            extent,
+            params,
+            x,
+            state,
+            y,
+            ..
+        } = self;
+        let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
+        let mut h_before: &[f32] = state.h;
+        for (x, h) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(units)) {
+            let how = (Order::Rows, false);
+            step::<S, D>(s, shape, extent.batch, how, params, x, h_before, state.c, h);
+            h_before = h;
+        }
+        copy(state.h, last(y, units));
+    }
+
+    /// With the sums in memory: of as many steps as there is room for, or of a few
+    /// units at a time if there is not even room for a step.
+    #[inline(always)]
+    fn by_product<S: Simd>(self, s: S) {
+        let Self {
+            shape,
+            extent,
+            params,
+            x,
+            state,
+            y,
+            sums,
+        } = self;
+        let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
+        let steps = sums.len() / (4 * units);
+        let chunk = steps.max(1);
+        let mut h_before: &[f32] = state.h;
+        let chunks = x.chunks(chunk * inputs).zip(y.chunks_mut(chunk * units));
+        for (x, y) in chunks {
+            if steps > 0 {
+                let rows = x.len() / shape.inputs;
+                let (sums, _) = (&mut *sums).cut(rows * 4 * shape.hidden);
+                input_sums(s, shape, rows, params, x, sums);
+                for (sums, h) in sums
+                    .chunks_exact_mut(4 * units)
+                    .zip(y.chunks_exact_mut(units))
+                {
+                    let (_, kernel) = params.split_kernel(shape);
+                    recurrent_sums(s, shape, extent.batch, kernel, h_before, sums);
+                    let rows = sums
+                        .chunks_exact_mut(4 * shape.hidden)
+                        .zip(state.c.chunks_exact_mut(shape.hidden))
+                        .zip(h.chunks_exact_mut(shape.hidden));
+                    for ((gates, c), h) in rows {
+                        let (gates, c_before) = (by_gate(gates, shape.hidden), None);
+                        Activate {
+                            gates,
+                            c_before,
+                            c,
+                            h,
+                        }
+                        .run::<S, RunTime>(s);
+                    }
+                    h_before = h;
+                }
+            } else {
+                step_by_units(s, shape, params, x, h_before, state.c, y, sums);
+                h_before = y;
+            }
+        }
+        copy(state.h, last(y, units));
+    }
+}
+
+/// One step with room for the sums of some of its units only.
+#[inline(always)]
+fn step_by_units<S: Simd>(
+    s: S,
+    shape: LayerShape,
+    params: Params<&[f32]>,
+    x: &[f32],
+    h_before: &[f32],
+    c: &mut [f32],
+    h: &mut [f32],
+    sums: &mut [f32],
+) {
+    /// Rows that are enough to pay for reading the kernel.
+    const ROWS: usize = 64;
+    /// Units that fill the vectors of every level.
+    const UNITS: usize = 32;
+    let LayerShape { inputs, hidden } = shape;
+    let (input_kernel, recurrent_kernel) = params.split_kernel(shape);
+    let rows = x
+        .chunks(ROWS * inputs)
+        .zip(h_before.chunks(ROWS * hidden))
+        .zip(c.chunks_mut(ROWS * hidden).zip(h.chunks_mut(ROWS * hidden)));
+    for ((x, h_before), (c, h)) in rows {
+        let batch = x.len() / inputs;
+        let most = (sums.len() / (4 * batch) / UNITS * UNITS).max(1);
+        for unit in (0..hidden).step_by(most) {
+            let units = most.min(hidden - unit);
+            let (sums, _) = (&mut *sums).cut(4 * batch * units);
+            if sums.len() < 4 * batch * units {
+                debug_assert!(false, "no room for the sums");
+                return;
+            }
+            for (gate, sums) in sums.chunks_exact_mut(batch * units).enumerate() {
+                let at = gate * hidden + unit;
+                let size = |k| Sizes {
+                    m: batch,
+                    n: units,
+                    k,
+                };
+                let kernel = |rows| Walk::rows(rows, 4 * hidden).right_of(at);
+                let bias = Start::Row(params.bias.get(at..at + units).unwrap_or(&[]));
+                let (x, h_before) = (Walk::rows(x, inputs), Walk::rows(h_before, hidden));
+                matmul(s, size(inputs), x, kernel(input_kernel), bias, sums);
+                let kernel = kernel(recurrent_kernel);
+                matmul(s, size(hidden), h_before, kernel, Start::Output, sums);
+            }
+            let [i, j, f, o] = by_gate(sums, batch * units);
+            let sums = i
+                .chunks_exact_mut(units)
+                .zip(j.chunks_exact_mut(units))
+                .zip(f.chunks_exact_mut(units).zip(o.chunks_exact_mut(units)));
+            let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
+            for (((i, j), (f, o)), (c, h)) in sums.zip(states) {
+                let part = unit..unit + units;
+                if let (Some(c), Some(h)) = (c.get_mut(part.clone()), h.get_mut(part)) {
+                    let (gates, c_before) = ([i, j, f, o], None);
+                    Activate {
+                        gates,
+                        c_before,
+                        c,
+                        h,
+                    }
+                    .run::<S, RunTime>(s);
+                }
+            }
+        }
+    }
+}
+
+/// The last `n` numbers.
+#[inline(always)]
+fn last(values: &[f32], n: usize) -> &[f32] {
+    values.rchunks_exact(n).next().unwrap_or(&[])
+}
+
+/// Four equal parts.
+#[inline(always)]
+fn by_gate(gates: &mut [f32], part: usize) -> [&mut [f32]; 4] {
+    let (ij, fo) = gates.cut(2 * part);
+    let ((i, j), (f, o)) = (ij.cut(part), fo.cut(part));
+    [i, j, f, o]
+}
+
+/// `sums` `[R, 4, H]` = bias + x·Wx.
+#[inline(always)]
+fn input_sums<S: Simd>(
+    s: S,
+    shape: LayerShape,
+    rows: usize,
+    params: Params<&[f32]>,
+    x: &[f32],
+    sums: &mut [f32],
+) {
+    let LayerShape { inputs, hidden } = shape;
+    let (kernel, _) = params.split_kernel(shape);
+    let sizes = Sizes {
+        m: rows,
+        n: 4 * hidden,
+        k: inputs,
+    };
+    let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, 4 * hidden));
+    matmul(s, sizes, x, kernel, Start::Row(params.bias), sums);
+}
+
+/// `sums` `[B, 4, H]` += h·Wh.
+#[inline(always)]
+fn recurrent_sums<S: Simd>(
+    s: S,
+    shape: LayerShape,
+    batch: usize,
+    kernel: &[f32],
+    h: &[f32],
+    sums: &mut [f32],
+) {
+    let hidden = shape.hidden;
+    let sizes = Sizes {
+        m: batch,
+        n: 4 * hidden,
+        k: hidden,
+    };
+    let (h, kernel) = (Walk::rows(h, hidden), Walk::rows(kernel, 4 * hidden));
+    matmul(s, sizes, h, kernel, Start::Output, sums);
 }
 
 /// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
 /// advanced. The output `[T, B, H]` is in the cache.
 #[inline(always)]
-pub(crate) fn forward<S: Simd>(
+pub(crate) fn forward<S: Simd, D: Known>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -79,20 +317,13 @@ pub(crate) fn forward<S: Simd>(
     state: StateView<&mut [f32]>,
     cache: CacheView<&mut [f32]>,
 ) {
-    let LayerShape { inputs, hidden } = shape;
-    let units = extent.batch * hidden;
+    let (hidden, batch) = (shape.hidden, extent.batch);
+    let units = batch * hidden;
     if units == 0 {
         return;
     }
-    let (input_kernel, recurrent_kernel) = params.split_kernel(shape);
-    let sizes = Sizes {
-        m: extent.rows(),
-        n: 4 * hidden,
-        k: inputs,
-    };
-    let (rows, kernel) = (Walk::rows(x, inputs), Walk::rows(input_kernel, 4 * hidden));
-    matmul(s, sizes, rows, kernel, Start::Row(params.bias), cache.gates);
-
+    input_sums(s, shape, extent.rows(), params, x, cache.gates);
+    let (_, kernel) = params.split_kernel(shape);
     let (mut c_before, c_after) = cache.c.cut(units);
     let (mut h_before, h_after) = cache.h.cut(units);
     copy(c_before, state.c);
@@ -102,21 +333,79 @@ pub(crate) fn forward<S: Simd>(
         .chunks_exact_mut(units)
         .zip(h_after.chunks_exact_mut(units));
     for (gates, (c, h)) in gates.zip(after) {
-        let before = (&*c_before, &*h_before);
-        step_forward(
-            s,
+        let step = ForwardStep {
             shape,
-            extent.batch,
-            recurrent_kernel,
-            before,
+            batch,
+            kernel,
+            before: (&*c_before, &*h_before),
             gates,
-            c,
-            h,
-        );
+            c: &mut *c,
+            h: &mut *h,
+        };
+        if const { D::HIDDEN == 0 } {
+            if shape.is_wide() {
+                step.wide::<S, D>(s);
+            } else {
+                step.narrow::<S, D>(s);
+            }
+        } else if const { LayerShape::is_wide_for(D::HIDDEN) } {
+            step.wide::<S, D>(s);
+        } else {
+            step.narrow::<S, D>(s);
+        }
         (c_before, h_before) = (c, h);
     }
     copy(state.c, c_before);
     copy(state.h, h_before);
+}
+
+/// One step with a cache; `gates` `[B, 4, H]` holds bias + x·Wx.
+struct ForwardStep<'a> {
+    shape: LayerShape,
+    batch: usize,
+    kernel: &'a [f32],
+    before: (&'a [f32], &'a [f32]),
+    gates: &'a mut [f32],
+    c: &'a mut [f32],
+    h: &'a mut [f32],
+}
+
+impl ForwardStep<'_> {
+    #[inline(always)]
+    fn narrow<S: Simd, D: Known>(self, s: S) {
+        let Self {
+            shape,
+            batch,
+            kernel,
+            before,
+            gates,
+            c,
+            h,
+        } = self;
+        step_forward::<S, D>(s, shape, batch, kernel, before, gates, c, h);
+    }
+
+    #[inline(always)]
+    fn wide<S: Simd, D: Known>(self, s: S) {
+        let hidden = self.shape.hidden;
+        let (c_before, h_before) = self.before;
+        recurrent_sums(s, self.shape, self.batch, self.kernel, h_before, self.gates);
+        let states = c_before.chunks_exact(hidden).zip(
+            self.c
+                .chunks_exact_mut(hidden)
+                .zip(self.h.chunks_exact_mut(hidden)),
+        );
+        for (gates, (c_before, (c, h))) in self.gates.chunks_exact_mut(4 * hidden).zip(states) {
+            let (gates, c_before) = (by_gate(gates, hidden), Some(c_before));
+            Activate {
+                gates,
+                c_before,
+                c,
+                h,
+            }
+            .run::<S, D>(s);
+        }
+    }
 }
 
 /// The first half of the backward pass: the steps, from the last to the first.
@@ -126,7 +415,7 @@ pub(crate) fn forward<S: Simd>(
 /// gates become the gradients of the sums before them. `transposed` [4, H, H] is
 /// overwritten.
 #[inline(always)]
-pub(crate) fn backward_steps<S: Simd>(
+pub(crate) fn backward_steps<S: Simd, D: Known>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -142,7 +431,7 @@ pub(crate) fn backward_steps<S: Simd>(
         return;
     }
     let (_, recurrent_kernel) = params.split_kernel(shape);
-    transpose(transposed, recurrent_kernel, 4 * hidden);
+    transpose(s, transposed, recurrent_kernel, 4 * hidden);
     // The last step first. The first row of c is the initial state's.
     let c: &[f32] = cache.c;
     let (c_before, _) = c.cut(extent.rows() * hidden);
@@ -164,17 +453,15 @@ pub(crate) fn backward_steps<S: Simd>(
             .chunks_exact_mut(4 * hidden)
             .zip(dy.chunks_exact(hidden));
         for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(dc_rows) {
-            let (ij, fo) = gates.cut(2 * hidden);
-            let ((i, j), (f, o)) = (ij.cut(hidden), fo.cut(hidden));
             StepBackward {
-                gates: [i, j, f, o],
+                gates: by_gate(gates, hidden),
                 c_before,
                 c,
                 dy,
                 dh,
                 dc,
             }
-            .run(s);
+            .run::<S, D>(s);
         }
         let sizes = Sizes {
             m: extent.batch,
@@ -248,7 +535,7 @@ pub(crate) fn backward_products<S: Simd>(
 
     if let Some((dx, transposed)) = dx {
         let (input_kernel, _) = params.split_kernel(shape);
-        transpose(transposed, input_kernel, 4 * hidden);
+        transpose(s, transposed, input_kernel, 4 * hidden);
         let sizes = Sizes {
             m: rows,
             n: inputs,

@@ -32,12 +32,19 @@ pub trait Simd: Copy {
     type V: Copy;
     /// The first few lanes of a vector: the end of a row.
     type Mask: Copy;
+    /// Vectors of half as many lanes or fewer, for rows that do not fill these;
+    /// the level's narrowest is its own.
+    type Narrow: Simd;
     /// Numbers in a vector.
     const LANES: usize;
-    /// Batch rows that a tile of the gate kernel holds: four accumulators each.
-    const GATE_ROWS: usize;
-    /// Rows that a tile of the matrix product holds: two accumulators each.
-    const TILE_ROWS: usize;
+    /// Whether large products are done in blocks that are copied to the stack.
+    const BLOCKED: bool;
+
+    /// The proof for the narrower vectors.
+    fn narrow(self) -> Self::Narrow;
+    /// Runs `kernel` as a function of its own, so that one copy of it serves all
+    /// its callers.
+    fn outline<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
@@ -124,8 +131,10 @@ pub trait Simd: Copy {
 }
 
 /// Something to compute with whatever vectors the processor has.
-pub(crate) trait Kernel {
+pub trait Kernel {
+    /// What comes out.
     type Output;
+    /// Computes it.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 

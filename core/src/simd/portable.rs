@@ -3,7 +3,7 @@
 //! `wide` gives SSE2, NEON, SIMD128 or plain scalar code, whichever the
 //! compiler was told the target has.
 
-use super::Simd;
+use super::{Kernel, Simd};
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -15,9 +15,19 @@ const SIGN: u32 = 1 << 31;
 impl Simd for Portable {
     type V = f32x4;
     type Mask = usize;
+    type Narrow = Self;
     const LANES: usize = 4;
-    const GATE_ROWS: usize = 3;
-    const TILE_ROWS: usize = 4;
+    // Microcontrollers have neither the caches nor the stack for it.
+    const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
+    }
+    #[inline(never)]
+    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32x4 {

@@ -8,7 +8,11 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
-/// Proof that the processor has AVX-512F.
+/// The same proof, for 128-bit vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Fma128(());
+
+/// Proof that the processor has AVX-512F, AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -21,6 +25,26 @@ pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
 }
 
+/// [`run_avx2`], never inlined.
+///
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+unsafe fn outlined_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// The same with 128-bit vectors.
+///
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+unsafe fn outlined_avx2_narrow<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Fma128(()))
+}
+
 /// Compiles `kernel` for AVX-512F and runs it.
 ///
 /// # Safety
@@ -30,127 +54,196 @@ pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
 
+/// [`run_avx512`], never inlined.
+///
+/// # Safety
+/// The processor has AVX-512F, AVX2 and FMA.
+#[target_feature(enable = "avx512f,avx2,fma")]
+#[inline(never)]
+unsafe fn outlined_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
 const SIGN: i32 = i32::MIN;
 const ONE: i32 = 1.0f32.to_bits() as i32;
 
 // Every block below that is marked with a T: SAFETY: the token proves that the
 // processor has the instructions.
 
-impl Simd for Avx2 {
-    type V = __m256;
-    type Mask = __m256i;
-    const LANES: usize = 8;
-    const GATE_ROWS: usize = 3;
-    const TILE_ROWS: usize = 6;
+/// A level of vectors of 32-bit lanes, from the names of its intrinsics: 128 and
+/// 256 bits differ in nothing else.
+macro_rules! fused_vectors {
+    ($token:ident, [$($lane:literal),*], $lanes:literal, $outlined:ident) => {
+        impl Simd for $token {
+            type V = Floats;
+            type Mask = Integers;
+            type Narrow = Fma128;
+            const LANES: usize = $lanes;
+            const BLOCKED: bool = true;
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    fn mask(self, lanes: usize) -> __m256i {
-        // SAFETY: T.
-        unsafe {
-            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
+            #[inline(always)]
+            fn narrow(self) -> Fma128 {
+                Fma128(())
+            }
+            #[inline(always)]
+            fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+                // SAFETY: T.
+                unsafe { $outlined(kernel) }
+            }
+
+            #[inline(always)]
+            fn splat(self, x: f32) -> Floats {
+                // SAFETY: T.
+                unsafe { set1_ps(x) }
+            }
+            #[inline(always)]
+            fn mask(self, lanes: usize) -> Integers {
+                // SAFETY: T.
+                unsafe {
+                    let lane = setr_epi32($($lane),*);
+                    cmpgt_epi32(set1_epi32(lanes as i32), lane)
+                }
+            }
+            #[inline(always)]
+            unsafe fn load(self, p: *const f32) -> Floats {
+                // SAFETY: T; the caller says that so many numbers are readable.
+                unsafe { loadu_ps(p) }
+            }
+            #[inline(always)]
+            unsafe fn load_masked(self, p: *const f32, mask: Integers) -> Floats {
+                // SAFETY: T; lanes outside the mask are not read.
+                unsafe { maskload_ps(p, mask) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, p: *mut f32, v: Floats) {
+                // SAFETY: T; the caller says that so many numbers are writable.
+                unsafe { storeu_ps(p, v) }
+            }
+            #[inline(always)]
+            unsafe fn store_masked(self, p: *mut f32, v: Floats, mask: Integers) {
+                // SAFETY: T; lanes outside the mask are not written.
+                unsafe { maskstore_ps(p, mask, v) }
+            }
+            #[inline(always)]
+            fn add(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { add_ps(a, b) }
+            }
+            #[inline(always)]
+            fn sub(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { sub_ps(a, b) }
+            }
+            #[inline(always)]
+            fn mul(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { mul_ps(a, b) }
+            }
+            #[inline(always)]
+            fn div(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { div_ps(a, b) }
+            }
+            #[inline(always)]
+            fn sqrt(self, a: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { sqrt_ps(a) }
+            }
+            #[inline(always)]
+            fn fma(self, a: Floats, b: Floats, c: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { fmadd_ps(a, b, c) }
+            }
+            #[inline(always)]
+            fn min(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { min_ps(a, b) }
+            }
+            #[inline(always)]
+            fn max(self, a: Floats, b: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { max_ps(a, b) }
+            }
+            #[inline(always)]
+            fn abs(self, a: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { andnot_ps(cast_to_floats(set1_epi32(SIGN)), a) }
+            }
+            #[inline(always)]
+            fn with_sign(self, magnitude: Floats, sign: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe {
+                    let sign = and_ps(cast_to_floats(set1_epi32(SIGN)), sign);
+                    or_ps(magnitude, sign)
+                }
+            }
+            #[inline(always)]
+            fn if_less(self, a: Floats, b: Floats, then: Floats, otherwise: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe { blendv_ps(otherwise, then, cmp_ps::<_CMP_LT_OQ>(a, b)) }
+            }
+            #[inline(always)]
+            fn exp2_of_magic(self, t: Floats) -> Floats {
+                // SAFETY: T.
+                unsafe {
+                    let exponent = slli_epi32::<23>(cast_to_integers(t));
+                    cast_to_floats(add_epi32(exponent, set1_epi32(ONE)))
+                }
+            }
         }
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> __m256 {
-        // SAFETY: T; the caller says that eight numbers are readable.
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(self, p: *const f32, mask: __m256i) -> __m256 {
-        // SAFETY: T; lanes outside the mask are not read.
-        unsafe { _mm256_maskload_ps(p, mask) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: __m256) {
-        // SAFETY: T; the caller says that eight numbers are writable.
-        unsafe { _mm256_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn store_masked(self, p: *mut f32, v: __m256, mask: __m256i) {
-        // SAFETY: T; lanes outside the mask are not written.
-        unsafe { _mm256_maskstore_ps(p, mask, v) }
-    }
-    #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_div_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sqrt(self, a: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_sqrt_ps(a) }
-    }
-    #[inline(always)]
-    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn min(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn max(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, a: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_set1_epi32(SIGN)), a) }
-    }
-    #[inline(always)]
-    fn with_sign(self, magnitude: __m256, sign: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe {
-            let sign = _mm256_and_ps(_mm256_castsi256_ps(_mm256_set1_epi32(SIGN)), sign);
-            _mm256_or_ps(magnitude, sign)
-        }
-    }
-    #[inline(always)]
-    fn if_less(self, a: __m256, b: __m256, then: __m256, otherwise: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe { _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
-    }
-    #[inline(always)]
-    fn exp2_of_magic(self, t: __m256) -> __m256 {
-        // SAFETY: T.
-        unsafe {
-            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
-            _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(ONE)))
-        }
-    }
+    };
+}
+
+mod xmm {
+    use super::*;
+    use core::arch::x86_64::{
+        __m128 as Floats, __m128i as Integers, _mm_add_epi32 as add_epi32, _mm_add_ps as add_ps,
+        _mm_and_ps as and_ps, _mm_andnot_ps as andnot_ps, _mm_blendv_ps as blendv_ps,
+        _mm_castps_si128 as cast_to_integers, _mm_castsi128_ps as cast_to_floats,
+        _mm_cmp_ps as cmp_ps, _mm_cmpgt_epi32 as cmpgt_epi32, _mm_div_ps as div_ps,
+        _mm_fmadd_ps as fmadd_ps, _mm_loadu_ps as loadu_ps, _mm_maskload_ps as maskload_ps,
+        _mm_maskstore_ps as maskstore_ps, _mm_max_ps as max_ps, _mm_min_ps as min_ps,
+        _mm_mul_ps as mul_ps, _mm_or_ps as or_ps, _mm_set1_epi32 as set1_epi32,
+        _mm_set1_ps as set1_ps, _mm_setr_epi32 as setr_epi32, _mm_slli_epi32 as slli_epi32,
+        _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps, _mm_sub_ps as sub_ps,
+    };
+    fused_vectors!(Fma128, [0, 1, 2, 3], 4, outlined_avx2_narrow);
+}
+
+mod ymm {
+    use super::*;
+    use core::arch::x86_64::{
+        __m256 as Floats, __m256i as Integers, _mm256_add_epi32 as add_epi32,
+        _mm256_add_ps as add_ps, _mm256_and_ps as and_ps, _mm256_andnot_ps as andnot_ps,
+        _mm256_blendv_ps as blendv_ps, _mm256_castps_si256 as cast_to_integers,
+        _mm256_castsi256_ps as cast_to_floats, _mm256_cmp_ps as cmp_ps,
+        _mm256_cmpgt_epi32 as cmpgt_epi32, _mm256_div_ps as div_ps, _mm256_fmadd_ps as fmadd_ps,
+        _mm256_loadu_ps as loadu_ps, _mm256_maskload_ps as maskload_ps,
+        _mm256_maskstore_ps as maskstore_ps, _mm256_max_ps as max_ps, _mm256_min_ps as min_ps,
+        _mm256_mul_ps as mul_ps, _mm256_or_ps as or_ps, _mm256_set1_epi32 as set1_epi32,
+        _mm256_set1_ps as set1_ps, _mm256_setr_epi32 as setr_epi32,
+        _mm256_slli_epi32 as slli_epi32, _mm256_sqrt_ps as sqrt_ps, _mm256_storeu_ps as storeu_ps,
+        _mm256_sub_ps as sub_ps,
+    };
+    fused_vectors!(Avx2, [0, 1, 2, 3, 4, 5, 6, 7], 8, outlined_avx2);
 }
 
 impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
+    type Narrow = Avx2;
     const LANES: usize = 16;
-    const GATE_ROWS: usize = 6;
-    const TILE_ROWS: usize = 12;
+    const BLOCKED: bool = true;
 
+    #[inline(always)]
+    fn narrow(self) -> Avx2 {
+        Avx2(())
+    }
+    #[inline(always)]
+    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: T.
+        unsafe { outlined_avx512(kernel) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: T.

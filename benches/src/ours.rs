@@ -1,0 +1,500 @@
+//! Every workload through our two doors, as closures to be timed.
+
+use crate::numbers::Numbers;
+use crate::workload::{CLASSES, Head, Mode, Workload};
+use bytemuck::zeroed_box;
+use fused_lstm::loss::softmax;
+use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
+use fused_lstm::{
+    Classifier, ClassifierWorkspace, Flat, Lstm, Model, Network, Packed, Stack, Turn,
+};
+
+/// The rate of the update where the gradient is given: small, because the same step
+/// is repeated for as long as it is timed.
+pub const SGD_RATE: f32 = 1e-3;
+/// The rate of the echo tutorials' optimizers.
+pub const ECHO_RATE: f32 = 0.3;
+
+/// Which way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Sizes as types.
+    Fixed,
+    /// Sizes as types, weights packed.
+    Packed,
+    /// Sizes known when it runs.
+    RunTime,
+}
+
+impl Door {
+    /// As the tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Packed => "packed",
+            Self::RunTime => "run-time",
+        }
+    }
+}
+
+/// A workload with all its buffers. Every call of [`run`](Run::run) does it once more.
+pub trait Run {
+    /// Once more.
+    fn run(&mut self);
+    /// What came out: the output of inference, the parameters after training.
+    fn outcome(&self) -> &[f32];
+}
+
+/// The workload through a door, if it has that one: sizes as types are compiled in
+/// for the smaller ones of [`Workload::all`].
+pub fn prepare(workload: &Workload, door: Door) -> Option<Box<dyn Run>> {
+    match door {
+        Door::RunTime => Some(Box::new(RunTime::new(workload.clone()))),
+        Door::Fixed => fixed(workload),
+        Door::Packed => packed(workload),
+    }
+}
+
+struct RunTime {
+    workload: Workload,
+    hidden: Vec<usize>,
+    numbers: Numbers,
+    state: Vec<f32>,
+    y: Vec<f32>,
+    logits: Vec<f32>,
+    scratch: Vec<f32>,
+    cache: Vec<f32>,
+    workspace: Vec<f32>,
+    gradients: Vec<f32>,
+    dstate: Vec<f32>,
+    slots: Vec<f32>,
+    updates: u32,
+}
+
+impl RunTime {
+    fn new(workload: Workload) -> Self {
+        let hidden = workload.hidden();
+        let (shape, extent) = (workload.shape(&hidden), workload.extent());
+        let numbers = workload.numbers();
+        let train = workload.mode == Mode::Train;
+        let only = |wanted: bool, len: usize| vec![0.0; if wanted { len } else { 0 }];
+        let params = numbers.params.len();
+        let mut slots = only(train && workload.head != Head::None, 2 * params);
+        if workload.head == Head::Adagrad {
+            slots.truncate(params);
+            slots.fill(0.1);
+        }
+        Self {
+            state: vec![0.0; shape.state_len(extent.batch)],
+            y: only(!train, workload.rows() * workload.hidden),
+            logits: vec![0.0; shape.logits_len(extent)],
+            scratch: only(!train, shape.scratch_len(extent)),
+            cache: only(train, shape.cache_len(extent)),
+            workspace: only(train, shape.workspace_len(extent)),
+            gradients: only(train, params),
+            dstate: only(train, shape.state_len(extent.batch)),
+            slots,
+            updates: 0,
+            hidden,
+            numbers,
+            workload,
+        }
+    }
+
+    fn infer(&mut self) -> Result<(), fused_lstm::ShapeError> {
+        let extent = self.workload.extent();
+        let model = Model::new(self.workload.shape(&self.hidden), &self.numbers.params)?;
+        if self.workload.mode == Mode::Infer {
+            self.state.fill(0.0);
+        }
+        let (x, state) = (&self.numbers.x, &mut self.state);
+        model.infer(extent, x, state, &mut self.y, &mut self.scratch)?;
+        if self.workload.head != Head::None {
+            model.logits(extent, &self.y, &mut self.logits)?;
+            softmax(CLASSES, &mut self.logits)?;
+        }
+        Ok(())
+    }
+
+    fn train(&mut self) -> Result<(), fused_lstm::ShapeError> {
+        let extent = self.workload.extent();
+        let Numbers {
+            params,
+            x,
+            dy,
+            labels,
+        } = &mut self.numbers;
+        let model = Model::new(self.workload.shape(&self.hidden), params)?;
+        let gradients = &mut self.gradients;
+        gradients.fill(0.0);
+        self.state.fill(0.0);
+        if self.workload.head == Head::None {
+            model.forward(extent, x, &mut self.state, &mut self.cache)?;
+            self.dstate.fill(0.0);
+            model.backward(
+                extent,
+                x,
+                dy,
+                &mut self.dstate,
+                &mut self.cache,
+                gradients,
+                None,
+                &mut self.workspace,
+            )?;
+            return Sgd {
+                learning_rate: SGD_RATE,
+            }
+            .update(params, gradients);
+        }
+        model.loss_gradient(
+            extent,
+            x,
+            labels,
+            &mut self.state,
+            gradients,
+            &mut self.logits,
+            &mut self.cache,
+            &mut self.workspace,
+        )?;
+        self.updates += 1;
+        update(
+            self.workload.head,
+            self.updates,
+            params,
+            gradients,
+            &mut self.slots,
+        )
+    }
+}
+
+fn update(
+    head: Head,
+    step: u32,
+    params: &mut [f32],
+    gradients: &[f32],
+    slots: &mut [f32],
+) -> Result<(), fused_lstm::ShapeError> {
+    match head {
+        Head::Adam => Adam::tensorflow(ECHO_RATE).update(step, params, gradients, slots),
+        _ => Adagrad::tensorflow(ECHO_RATE).update(params, gradients, slots),
+    }
+}
+
+impl Run for RunTime {
+    fn run(&mut self) {
+        let done = if self.workload.mode == Mode::Train {
+            self.train()
+        } else {
+            self.infer()
+        };
+        done.expect("every buffer has the length that the shape gives");
+    }
+
+    fn outcome(&self) -> &[f32] {
+        match (self.workload.mode, self.workload.head) {
+            (Mode::Train, _) => &self.numbers.params,
+            (_, Head::None) => &self.y,
+            _ => &self.logits,
+        }
+    }
+}
+
+fn boxed<F: Flat>(values: &[f32]) -> Box<F> {
+    let mut buffer: Box<F> = zeroed_box();
+    buffer.as_flat_mut().copy_from_slice(values);
+    buffer
+}
+
+struct FixedInfer<N: Network, const T: usize, const B: usize> {
+    net: Box<N>,
+    x: Box<N::Input<T, B>>,
+    state: Box<N::State<B>>,
+    y: Box<N::Output<T, B>>,
+    scratch: Box<N::Scratch<T, B>>,
+    fresh: bool,
+}
+
+impl<N: Network, const T: usize, const B: usize> FixedInfer<N, T, B> {
+    fn boxed(workload: &Workload) -> Box<dyn Run> {
+        let numbers = workload.numbers();
+        Box::new(Self {
+            net: boxed(&numbers.params),
+            x: boxed(&numbers.x),
+            state: zeroed_box(),
+            y: zeroed_box(),
+            scratch: zeroed_box(),
+            fresh: workload.mode == Mode::Infer,
+        })
+    }
+}
+
+impl<N: Network, const T: usize, const B: usize> Run for FixedInfer<N, T, B> {
+    fn run(&mut self) {
+        if self.fresh {
+            self.state.as_flat_mut().fill(0.0);
+        }
+        self.net
+            .infer::<T, B>(&self.x, &mut self.state, &mut self.y, &mut self.scratch);
+    }
+    fn outcome(&self) -> &[f32] {
+        self.y.as_flat()
+    }
+}
+
+struct PackedSteps<N: Network> {
+    net: Box<Packed<N>>,
+    x: Box<N::Input<1, 1>>,
+    state: Box<N::State<1>>,
+    y: Box<N::Output<1, 1>>,
+    turn: Turn,
+}
+
+impl<N: Network> PackedSteps<N> {
+    fn boxed(workload: &Workload) -> Box<dyn Run> {
+        let numbers = workload.numbers();
+        let mut net: Box<Packed<N>> = zeroed_box();
+        net.pack(&boxed(&numbers.params));
+        Box::new(Self {
+            net,
+            x: boxed(&numbers.x),
+            state: zeroed_box(),
+            y: zeroed_box(),
+            turn: Turn::default(),
+        })
+    }
+}
+
+impl<N: Network> Run for PackedSteps<N> {
+    fn run(&mut self) {
+        self.net
+            .step(&self.x, &mut self.state, &mut self.y, &mut self.turn);
+    }
+    fn outcome(&self) -> &[f32] {
+        self.y.as_flat()
+    }
+}
+
+struct FixedTrain<N: Network, const T: usize, const B: usize> {
+    net: Box<N>,
+    x: Box<N::Input<T, B>>,
+    dy: Box<N::Output<T, B>>,
+    state: Box<N::State<B>>,
+    cache: Box<N::Cache<T, B>>,
+    workspace: Box<N::Workspace<T, B>>,
+    gradients: Box<N>,
+}
+
+impl<N: Network, const T: usize, const B: usize> FixedTrain<N, T, B> {
+    fn boxed(workload: &Workload) -> Box<dyn Run> {
+        let numbers = workload.numbers();
+        Box::new(Self {
+            net: boxed(&numbers.params),
+            x: boxed(&numbers.x),
+            dy: boxed(&numbers.dy),
+            state: zeroed_box(),
+            cache: zeroed_box(),
+            workspace: zeroed_box(),
+            gradients: zeroed_box(),
+        })
+    }
+}
+
+impl<N: Network, const T: usize, const B: usize> Run for FixedTrain<N, T, B> {
+    fn run(&mut self) {
+        self.state.as_flat_mut().fill(0.0);
+        self.gradients.as_flat_mut().fill(0.0);
+        self.net
+            .forward::<T, B>(&self.x, &mut self.state, &mut self.cache);
+        self.state.as_flat_mut().fill(0.0);
+        self.net.backward::<T, B>(
+            &self.x,
+            &self.dy,
+            &mut self.state,
+            &mut self.cache,
+            &mut self.gradients,
+            None,
+            &mut self.workspace,
+        );
+        Sgd {
+            learning_rate: SGD_RATE,
+        }
+        .update(self.net.as_flat_mut(), self.gradients.as_flat())
+        .expect("the sizes are types");
+    }
+    fn outcome(&self) -> &[f32] {
+        self.net.as_flat()
+    }
+}
+
+struct FixedEchoStep<N: Network> {
+    net: Box<Classifier<N, 4, CLASSES>>,
+    x: Box<N::Input<1, 1>>,
+    state: Box<N::State<1>>,
+    y: Box<N::Output<1, 1>>,
+    scratch: Box<N::Scratch<1, 1>>,
+    probabilities: [[[f32; CLASSES]; 1]; 1],
+}
+
+impl<N: Network> Run for FixedEchoStep<N> {
+    fn run(&mut self) {
+        let (y, p) = (&mut self.y, &mut self.probabilities);
+        self.net
+            .infer::<1, 1>(&self.x, &mut self.state, y, p, &mut self.scratch);
+    }
+    fn outcome(&self) -> &[f32] {
+        self.probabilities.as_flat()
+    }
+}
+
+type EchoWorkspace<N, const T: usize, const B: usize> =
+    ClassifierWorkspace<<N as Network>::Workspace<T, B>, T, B, 4, CLASSES>;
+
+struct FixedEcho<N: Network, const T: usize, const B: usize> {
+    head: Head,
+    net: Box<Classifier<N, 4, CLASSES>>,
+    x: Box<N::Input<T, B>>,
+    labels: Box<[[u32; B]; T]>,
+    state: Box<N::State<B>>,
+    cache: Box<N::Cache<T, B>>,
+    workspace: Box<EchoWorkspace<N, T, B>>,
+    gradients: Box<Classifier<N, 4, CLASSES>>,
+    probabilities: Box<[[[f32; CLASSES]; B]; T]>,
+    slots: Vec<f32>,
+    updates: u32,
+}
+
+impl<N: Network, const T: usize, const B: usize> FixedEcho<N, T, B> {
+    fn boxed(workload: &Workload) -> Box<dyn Run> {
+        let numbers = workload.numbers();
+        let mut labels: Box<[[u32; B]; T]> = zeroed_box();
+        labels.as_flattened_mut().copy_from_slice(&numbers.labels);
+        Box::new(Self {
+            head: workload.head,
+            net: boxed(&numbers.params),
+            x: boxed(&numbers.x),
+            labels,
+            state: zeroed_box(),
+            cache: zeroed_box(),
+            workspace: zeroed_box(),
+            gradients: zeroed_box(),
+            probabilities: zeroed_box(),
+            slots: match workload.head {
+                Head::Adam => vec![0.0; 2 * numbers.params.len()],
+                _ => vec![0.1; numbers.params.len()],
+            },
+            updates: 0,
+        })
+    }
+}
+
+impl<N: Network, const T: usize, const B: usize> Run for FixedEcho<N, T, B> {
+    fn run(&mut self) {
+        self.state.as_flat_mut().fill(0.0);
+        self.gradients.as_flat_mut().fill(0.0);
+        self.updates += 1;
+        let done = self
+            .net
+            .loss_gradient::<T, B>(
+                &self.x,
+                &self.labels,
+                &mut self.state,
+                &mut self.gradients,
+                &mut self.probabilities,
+                &mut self.cache,
+                &mut self.workspace,
+            )
+            .and_then(|_| {
+                let (params, gradients) = (self.net.as_flat_mut(), self.gradients.as_flat());
+                update(self.head, self.updates, params, gradients, &mut self.slots)
+            });
+        done.expect("the labels are bits and the sizes are types");
+    }
+    fn outcome(&self) -> &[f32] {
+        self.net.as_flat()
+    }
+}
+
+type Layers3<const I: usize, const H: usize> = Stack<Stack<Lstm<I, H>, Lstm<H, H>>, Lstm<H, H>>;
+type Layers2<const I: usize, const H: usize> = Stack<Lstm<I, H>, Lstm<H, H>>;
+
+/// The sizes that are compiled in.
+fn fixed(workload: &Workload) -> Option<Box<dyn Run>> {
+    let Workload {
+        mode,
+        head,
+        inputs,
+        hidden,
+        layers,
+        batch,
+        steps,
+    } = *workload;
+    macro_rules! one_of {
+        ($($mode:ident $head:ident [$i:literal, $h:literal, $l:literal, $b:literal, $t:literal] => $run:expr;)*) => {
+            match (mode, head, [inputs, hidden, layers, batch, steps]) {
+                $((Mode::$mode, Head::$head, [$i, $h, $l, $b, $t]) => Some($run(workload)),)*
+                _ => None,
+            }
+        };
+    }
+    one_of! {
+        Stream None [1, 4, 1, 1, 1] => FixedInfer::<Lstm<1, 4>, 1, 1>::boxed;
+        Stream None [1, 8, 1, 1, 1] => FixedInfer::<Lstm<1, 8>, 1, 1>::boxed;
+        Stream None [1, 16, 1, 1, 1] => FixedInfer::<Lstm<1, 16>, 1, 1>::boxed;
+        Stream None [1, 20, 1, 1, 1] => FixedInfer::<Lstm<1, 20>, 1, 1>::boxed;
+        Stream None [1, 32, 1, 1, 1] => FixedInfer::<Lstm<1, 32>, 1, 1>::boxed;
+        Stream None [1, 40, 1, 1, 1] => FixedInfer::<Lstm<1, 40>, 1, 1>::boxed;
+        Stream None [1, 64, 1, 1, 1] => FixedInfer::<Lstm<1, 64>, 1, 1>::boxed;
+        Stream None [1, 128, 1, 1, 1] => FixedInfer::<Lstm<1, 128>, 1, 1>::boxed;
+        Stream None [1, 256, 1, 1, 1] => FixedInfer::<Lstm<1, 256>, 1, 1>::boxed;
+        Stream None [1, 512, 1, 1, 1] => FixedInfer::<Lstm<1, 512>, 1, 1>::boxed;
+        Stream Adagrad [1, 4, 3, 1, 1] => echo_step;
+        Infer None [64, 64, 1, 1, 128] => FixedInfer::<Lstm<64, 64>, 128, 1>::boxed;
+        Infer None [128, 128, 1, 1, 128] => FixedInfer::<Lstm<128, 128>, 128, 1>::boxed;
+        Infer None [128, 128, 1, 32, 64] => FixedInfer::<Lstm<128, 128>, 64, 32>::boxed;
+        Train Adagrad [1, 4, 3, 5, 15] => FixedEcho::<Layers3<1, 4>, 15, 5>::boxed;
+        Train Adam [1, 4, 1, 100, 10] => FixedEcho::<Lstm<1, 4>, 10, 100>::boxed;
+        Train None [8, 32, 2, 16, 32] => FixedTrain::<Layers2<8, 32>, 32, 16>::boxed;
+        Train None [32, 64, 2, 32, 50] => FixedTrain::<Layers2<32, 64>, 50, 32>::boxed;
+    }
+}
+
+/// The sizes that are compiled in packed.
+fn packed(workload: &Workload) -> Option<Box<dyn Run>> {
+    let streams = *workload
+        == Workload {
+            mode: Mode::Stream,
+            head: Head::None,
+            inputs: 1,
+            layers: 1,
+            batch: 1,
+            steps: 1,
+            ..*workload
+        };
+    if !streams {
+        return None;
+    }
+    match workload.hidden {
+        8 => Some(PackedSteps::<Lstm<1, 8>>::boxed(workload)),
+        16 => Some(PackedSteps::<Lstm<1, 16>>::boxed(workload)),
+        20 => Some(PackedSteps::<Lstm<1, 20>>::boxed(workload)),
+        32 => Some(PackedSteps::<Lstm<1, 32>>::boxed(workload)),
+        40 => Some(PackedSteps::<Lstm<1, 40>>::boxed(workload)),
+        64 => Some(PackedSteps::<Lstm<1, 64>>::boxed(workload)),
+        128 => Some(PackedSteps::<Lstm<1, 128>>::boxed(workload)),
+        256 => Some(PackedSteps::<Lstm<1, 256>>::boxed(workload)),
+        512 => Some(PackedSteps::<Lstm<1, 512>>::boxed(workload)),
+        _ => None,
+    }
+}
+
+fn echo_step(workload: &Workload) -> Box<dyn Run> {
+    let numbers = workload.numbers();
+    Box::new(FixedEchoStep::<Layers3<1, 4>> {
+        net: boxed(&numbers.params),
+        x: boxed(&numbers.x),
+        state: zeroed_box(),
+        y: zeroed_box(),
+        scratch: zeroed_box(),
+        probabilities: Flat::ZERO,
+    })
+}

@@ -1,0 +1,169 @@
+//! A few rows by one or two vectors of a matrix product, in registers.
+
+#![allow(unsafe_code)]
+
+use crate::matmul::Start;
+use crate::simd::Simd;
+
+/// The left operand: numbers a row and a column apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub data: *const f32,
+    pub row: isize,
+    pub column: isize,
+}
+
+impl Left {
+    /// The same from row `row` on. It is for the user to know that there is one.
+    #[inline(always)]
+    pub(crate) fn below(self, row: usize) -> Self {
+        let data = self.data.wrapping_offset(row as isize * self.row);
+        Self { data, ..self }
+    }
+    /// The same from column `column` on.
+    #[inline(always)]
+    pub(crate) fn right_of(self, column: usize) -> Self {
+        let data = self.data.wrapping_offset(column as isize * self.column);
+        Self { data, ..self }
+    }
+}
+
+/// `rows` cut into as few tiles of at most `most` as there can be, of sizes that
+/// differ by one at most: how many of the larger ones, their size, how many of the
+/// smaller ones. A tile of few rows has too few sums under way.
+#[inline(always)]
+pub(crate) const fn split(rows: usize, most: usize) -> (usize, usize, usize) {
+    let tiles = rows.div_ceil(most);
+    if tiles == 0 {
+        return (0, 0, 0);
+    }
+    let size = rows.div_ceil(tiles);
+    let small = tiles * size - rows;
+    (tiles - small, size, small)
+}
+
+/// Rows of a tile: with two vectors of columns as many sums under way as fit the
+/// registers of AVX2, and enough to hide the latency of every level's multiply–add.
+pub(crate) const ROWS: usize = 6;
+
+/// Calls a tile function with its number of rows as a constant, the first after the
+/// level: `tile::<S, ROWS, ..>(..)`.
+macro_rules! with_rows {
+    (# $tile:ident, $S:ty, $n:literal, [$($flag:tt),*], ($($argument:expr),*)) => {
+        $tile::<$S, $n, $($flag),*>($($argument),*)
+    };
+    ($rows:expr, [$($n:literal)*], $tile:ident, $S:ty, $flags:tt, $arguments:tt) => {
+        match $rows {
+            $($n => with_rows!(# $tile, $S, $n, $flags, $arguments),)*
+            _ => {}
+        }
+    };
+}
+
+/// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
+///
+/// # Safety
+/// `left(row, rows)` covers `rows` × k from `row` on. `b` and `c`, each with the distance of its rows, cover k and
+/// m rows of `VECTORS` vectors; where the flag is not set, as far as `masks` goes.
+#[inline(always)]
+pub(crate) unsafe fn tiles<
+    S: Simd,
+    const VECTORS: usize,
+    const B_WHOLE: bool,
+    const C_WHOLE: bool,
+>(
+    s: S,
+    (m, k): (usize, usize),
+    left: impl Fn(usize, usize) -> Left,
+    b: (*const f32, isize),
+    start: Start,
+    c: (*mut f32, usize),
+    masks: [S::Mask; VECTORS],
+) {
+    let (large, size, small) = split(m, ROWS);
+    let mut row = 0;
+    for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
+        for _ in 0..count {
+            let a = left(row, rows);
+            // SAFETY: the tiles cover the rows once each.
+            unsafe {
+                let c = (c.0.add(row * c.1), c.1);
+                with_rows!(
+                    rows,
+                    [1 2 3 4 5 6],
+                    tile,
+                    S,
+                    [VECTORS, B_WHOLE, C_WHOLE],
+                    (s, k, a, b, start, c, masks)
+                );
+            }
+            row += rows;
+        }
+    }
+}
+
+/// One tile.
+///
+/// # Safety
+/// Those of [`tiles`], with `ROWS` for m.
+#[inline(always)]
+unsafe fn tile<
+    S: Simd,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const B_WHOLE: bool,
+    const C_WHOLE: bool,
+>(
+    s: S,
+    k: usize,
+    a: Left,
+    (b, b_row): (*const f32, isize),
+    start: Start,
+    (c, c_row): (*mut f32, usize),
+    masks: [S::Mask; VECTORS],
+) {
+    // A vector that the mask leaves out may lie past the end: wrapping.
+    let place = |i: usize, j: usize| c.wrapping_add(i * c_row + j * S::LANES);
+    // SAFETY: the places read and written are those that the caller speaks of.
+    unsafe {
+        let mut sum = [[s.splat(0.0); VECTORS]; ROWS];
+        match start {
+            Start::Zero => {}
+            Start::Row(start) => {
+                for j in 0..VECTORS {
+                    let start = start.as_ptr().wrapping_add(j * S::LANES);
+                    let v = s.load_part::<C_WHOLE>(start, masks[j]);
+                    for row in &mut sum {
+                        row[j] = v;
+                    }
+                }
+            }
+            Start::Output => {
+                for (i, row) in sum.iter_mut().enumerate() {
+                    for (j, v) in row.iter_mut().enumerate() {
+                        *v = s.load_part::<C_WHOLE>(place(i, j), masks[j]);
+                    }
+                }
+            }
+        }
+        for k in 0..k as isize {
+            let b = b.offset(k * b_row);
+            let x = a.data.offset(k * a.column);
+            let mut columns = [s.splat(0.0); VECTORS];
+            for (j, v) in columns.iter_mut().enumerate() {
+                *v = s.load_part::<B_WHOLE>(b.add(j * S::LANES), masks[j]);
+            }
+            for (i, row) in sum.iter_mut().enumerate() {
+                let x = s.splat(*x.offset(i as isize * a.row));
+                for (v, column) in row.iter_mut().zip(columns) {
+                    *v = s.fma(x, column, *v);
+                }
+            }
+        }
+        for (i, row) in sum.into_iter().enumerate() {
+            for (j, v) in row.into_iter().enumerate() {
+                s.store_part::<C_WHOLE>(place(i, j), v, masks[j]);
+            }
+        }
+    }
+}
