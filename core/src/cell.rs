@@ -17,12 +17,10 @@
 #![allow(unsafe_code)]
 
 use crate::activation::{sigmoid, tanh};
-use crate::elementwise::{Block, Elementwise, for_each_block_of};
-use crate::known::{Known, fitting};
+use crate::elementwise::{Block, Elementwise, for_each_block};
 use crate::layout::{LayerShape, Params};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Several, Simd, fitting};
 use crate::tile::split;
-use core::marker::PhantomData;
 
 /// Where a layer's kernel has its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ const ROWS: usize = 3;
 /// overwritten. `backwards` takes the units from the last to the first, which leaves no trace in
 /// the result: what has just been read is read first by the next step if that one goes the other way.
 #[inline(always)]
-pub(crate) fn step<S: Simd, D: Known>(
+pub(crate) fn step<S: Simd>(
     s: S,
     shape: LayerShape,
     batch: usize,
@@ -86,16 +84,7 @@ pub(crate) fn step<S: Simd, D: Known>(
         h: h.as_mut_ptr(),
     };
     // Every pointer that a step without gates uses covers its buffer.
-    let known = PhantomData;
-    fitting::<S, D, _>(
-        s,
-        hidden,
-        Run::<D, false> {
-            step,
-            backwards,
-            known,
-        },
-    );
+    fitting(s, hidden, Run::<false> { step, backwards });
 }
 
 /// One step that keeps what the backward pass needs, for `batch` rows.
@@ -103,7 +92,7 @@ pub(crate) fn step<S: Simd, D: Known>(
 /// `gates` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
 /// activations; `h_before`, `c_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
 #[inline(always)]
-pub(crate) fn step_forward<S: Simd, D: Known>(
+pub(crate) fn step_forward<S: Simd>(
     s: S,
     shape: LayerShape,
     batch: usize,
@@ -141,16 +130,7 @@ pub(crate) fn step_forward<S: Simd, D: Known>(
     };
     // Every pointer that a step with gates uses covers its buffer.
     let (backwards, hidden) = (false, shape.hidden);
-    let known = PhantomData;
-    fitting::<S, D, _>(
-        s,
-        hidden,
-        Run::<D, true> {
-            step,
-            backwards,
-            known,
-        },
-    );
+    fitting(s, hidden, Run::<true> { step, backwards });
 }
 
 /// The buffers of one step. With gates, these hold the input's part of the sums
@@ -174,87 +154,98 @@ struct Step {
 
 /// A step whose pointers, those that `GATES` asks for, cover its shape and batch; `h` and
 /// `gates` overlap nothing else.
-struct Run<D, const GATES: bool> {
+struct Run<const GATES: bool> {
     step: Step,
     backwards: bool,
-    known: PhantomData<D>,
 }
 
-impl<D: Known, const GATES: bool> Kernel for Run<D, GATES> {
+impl<const GATES: bool> Kernel for Run<GATES> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: what the type promises.
-        unsafe { self.step.run::<S, D, GATES>(s, self.backwards) }
+        let Self { step, backwards } = &self;
+        let (hidden, batch) = (step.shape.hidden, step.batch);
+        // One row alone has too few sums under way with one vector of units.
+        let in_panel = step.order == Order::Rows || 2 * S::LANES <= PANEL;
+        let wide = if batch == 1 && in_panel {
+            2 * S::LANES
+        } else {
+            S::LANES
+        };
+        let tiles = hidden.div_ceil(wide);
+        for tile in 0..tiles {
+            let at = wide * if *backwards { tiles - 1 - tile } else { tile };
+            if wide > S::LANES && hidden - at >= wide {
+                s.outline(Tile::<1, 2, GATES, true> { step, row: 0, at });
+                continue;
+            }
+            if hidden - at >= S::LANES {
+                step.units::<S, GATES, true>(s, at);
+            }
+            let rest = at + S::LANES;
+            if hidden - at < S::LANES {
+                step.units::<S, GATES, false>(s, at);
+            } else if wide > S::LANES && rest < hidden {
+                step.units::<S, GATES, false>(s, rest);
+            }
+        }
     }
 }
 
 impl Step {
-    /// # Safety
-    /// The pointers that `GATES` asks for cover the shape and the batch; `h` and
-    /// `gates` overlap nothing else.
+    /// All rows of one vector of units, masked unless `WHOLE`.
     #[inline(always)]
-    unsafe fn run<S: Simd, D: Known, const GATES: bool>(&self, s: S, backwards: bool) {
-        let hidden = self.shape.hidden;
-        // SAFETY: the caller's, and the vectors cover the units once each.
-        unsafe {
-            // One row alone has too few sums under way with one vector of units.
-            let may_pair = const { D::BATCH <= 1 && (D::HIDDEN == 0 || D::HIDDEN >= 2 * S::LANES) };
-            let in_panel = self.order == Order::Rows || 2 * S::LANES <= PANEL;
-            let pair = may_pair && self.batch == 1 && in_panel;
-            let wide = if pair { 2 * S::LANES } else { S::LANES };
-            let tiles = hidden.div_ceil(wide);
-            for tile in 0..tiles {
-                let mut at = wide * if backwards { tiles - 1 - tile } else { tile };
-                if const { D::BATCH <= 1 && (D::HIDDEN == 0 || D::HIDDEN >= 2 * S::LANES) } {
-                    if pair && hidden - at >= wide {
-                        self.tile::<S, 1, 2, GATES, true>(s, 0, at, s.mask(S::LANES));
-                        continue;
-                    }
-                }
-                if hidden - at >= S::LANES {
-                    self.units::<S, D, GATES, true>(s, at, s.mask(S::LANES));
-                    at += S::LANES;
-                    if !pair {
-                        continue;
-                    }
-                }
-                if const { D::HIDDEN == 0 || !D::HIDDEN.is_multiple_of(S::LANES) } && at < hidden {
-                    self.units::<S, D, GATES, false>(s, at, s.mask(hidden - at));
-                }
-            }
-        }
-    }
-
-    /// All rows of one vector of units.
-    ///
-    /// # Safety
-    /// Those of [`run`](Self::run); the vector at `at`, masked unless `WHOLE`,
-    /// lies within the units.
-    #[inline(always)]
-    unsafe fn units<S: Simd, D: Known, const GATES: bool, const WHOLE: bool>(
-        &self,
-        s: S,
-        at: usize,
-        mask: S::Mask,
-    ) {
+    fn units<S: Simd, const GATES: bool, const WHOLE: bool>(&self, s: S, at: usize) {
+        let step = self;
         let (large, size, small) = split(self.batch, ROWS);
         let mut row = 0;
         for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
             for _ in 0..count {
-                // SAFETY: the caller's, and the tiles cover the batch once.
-                unsafe {
-                    if const { D::ROWS[1] } && rows == 1 {
-                        self.tile::<S, 1, 1, GATES, WHOLE>(s, row, at, mask);
-                    }
-                    if const { D::ROWS[2] } && rows == 2 {
-                        self.tile::<S, 2, 1, GATES, WHOLE>(s, row, at, mask);
-                    }
-                    if const { D::ROWS[3] } && rows == 3 {
-                        self.tile::<S, 3, 1, GATES, WHOLE>(s, row, at, mask);
-                    }
+                match rows {
+                    1 => s.outline(Tile::<1, 1, GATES, WHOLE> { step, row, at }),
+                    2 => s.outline(Tile::<2, 1, GATES, WHOLE> { step, row, at }),
+                    _ => s.outline(Tile::<3, 1, GATES, WHOLE> { step, row, at }),
                 }
                 row += rows;
+            }
+        }
+    }
+
+    /// `N` vectors of units, each of a row and from a unit on, from their sums.
+    ///
+    /// # Safety
+    /// They lie within the step's, as far as the mask goes unless `WHOLE`.
+    #[inline(always)]
+    unsafe fn finish<S: Simd, const N: usize, const GATES: bool, const WHOLE: bool>(
+        &self,
+        s: S,
+        places: [(usize, usize); N],
+        sums: [[S::V; 4]; N],
+        mask: S::Mask,
+    ) {
+        let hidden = self.shape.hidden;
+        let mut by_gate = [[s.splat(0.0); N]; 4];
+        let mut c = [s.splat(0.0); N];
+        // SAFETY: the caller's.
+        unsafe {
+            for n in 0..N {
+                let (row, at) = places[n];
+                for g in 0..4 {
+                    by_gate[g][n] = sums[n][g];
+                }
+                c[n] = s.load_part::<WHOLE>(self.c_before.add(row * hidden + at), mask);
+            }
+            let (gates, c, h) = activate(Several::<S, N>(s), by_gate, c);
+            for n in 0..N {
+                let (row, at) = places[n];
+                s.store_part::<WHOLE>(self.c.add(row * hidden + at), c[n], mask);
+                s.store_part::<WHOLE>(self.h.add(row * hidden + at), h[n], mask);
+                if GATES {
+                    let place = self.gates.add(row * 4 * hidden + at);
+                    for g in 0..4 {
+                        s.store_part::<WHOLE>(place.add(g * hidden), gates[g][n], mask);
+                    }
+                }
             }
         }
     }
@@ -274,32 +265,32 @@ impl Step {
             }
         }
     }
+}
 
-    /// `ROWS` rows of `VECTORS` vectors of units, all four gates in registers.
-    ///
-    /// # Safety
-    /// Those of [`units`](Self::units), and `row + ROWS` is at most the batch; two vectors lie
-    /// in one panel, or in rows.
+/// `ROWS` rows of `VECTORS` vectors of units, all four gates in registers.
+///
+/// They lie within the step's, and `VECTORS` vectors in one panel, or in rows; unless `WHOLE`, the
+/// one vector is what is left of the units. A function of its own, shared by every layer and both doors.
+struct Tile<'a, const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bool> {
+    step: &'a Step,
+    row: usize,
+    at: usize,
+}
+
+impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bool> Kernel
+    for Tile<'_, ROWS, VECTORS, GATES, WHOLE>
+{
+    type Output = ();
     #[inline(always)]
-    unsafe fn tile<
-        S: Simd,
-        const ROWS: usize,
-        const VECTORS: usize,
-        const GATES: bool,
-        const WHOLE: bool,
-    >(
-        &self,
-        s: S,
-        row: usize,
-        at: usize,
-        mask: S::Mask,
-    ) {
-        let LayerShape { inputs, hidden } = self.shape;
-        // SAFETY: all places lie within the buffers, by the caller's word.
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, row, at } = self;
+        let LayerShape { inputs, hidden } = step.shape;
+        let mask = s.mask(if WHOLE { S::LANES } else { hidden - at });
+        // SAFETY: all places lie within the buffers, as the types promise.
         unsafe {
             let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
             if GATES {
-                let gates = self.gates.add(row * 4 * hidden + at);
+                let gates = step.gates.add(row * 4 * hidden + at);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (g, sums) in sums.iter_mut().enumerate() {
                         let gate = gates.add((4 * r + g) * hidden);
@@ -311,38 +302,62 @@ impl Step {
             } else {
                 let mut bias = [[s.splat(0.0); VECTORS]; 4];
                 for (g, bias) in bias.iter_mut().enumerate() {
-                    let gate = self.bias.add(g * hidden + at);
+                    let gate = step.bias.add(g * hidden + at);
                     for (v, bias) in bias.iter_mut().enumerate() {
                         *bias = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
                     }
                 }
-                let kernel = self.place(self.input_kernel, inputs, at);
-                let x = self.x.add(row * inputs);
-                sums =
-                    accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, [bias; ROWS]);
+                let kernel = step.place(step.input_kernel, inputs, at);
+                let x = step.x.add(row * inputs);
+                sums = [bias; ROWS];
+                sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, sums);
             }
-            let kernel = self.place(self.recurrent_kernel, hidden, at);
-            let h = self.h_before.add(row * hidden);
+            let kernel = step.place(step.recurrent_kernel, hidden, at);
+            let h = step.h_before.add(row * hidden);
             let sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, hidden, h, kernel, mask, sums);
 
-            for r in 0..ROWS {
-                for v in 0..VECTORS {
-                    let at = at + v * S::LANES;
-                    let place = (row + r) * hidden + at;
-                    let c = s.load_part::<WHOLE>(self.c_before.add(place), mask);
-                    let (gates, c, h) = activate(s, sums[r].map(|gate| gate[v]), c);
-                    s.store_part::<WHOLE>(self.c.add(place), c, mask);
-                    s.store_part::<WHOLE>(self.h.add(place), h, mask);
-                    if GATES {
-                        let place = self.gates.add((row + r) * 4 * hidden + at);
-                        for (g, v) in gates.into_iter().enumerate() {
-                            s.store_part::<WHOLE>(place.add(g * hidden), v, mask);
-                        }
-                    }
+            // Side by side: alone, a vector would wait for its own results.
+            match (ROWS, VECTORS) {
+                (3, 1) => {
+                    let sums =
+                        [sums[0], sums[ROWS / 2], sums[ROWS - 1]].map(|gates| gates.map(first));
+                    step.finish::<S, 3, GATES, WHOLE>(
+                        s,
+                        [(row, at), (row + 1, at), (row + 2, at)],
+                        sums,
+                        mask,
+                    );
+                }
+                (2, 1) => {
+                    let sums = [sums[0], sums[ROWS - 1]].map(|gates| gates.map(first));
+                    step.finish::<S, 2, GATES, WHOLE>(s, [(row, at), (row + 1, at)], sums, mask);
+                }
+                (_, 2) => {
+                    let sums = [sums[0].map(first), sums[0].map(last)];
+                    step.finish::<S, 2, GATES, WHOLE>(
+                        s,
+                        [(row, at), (row, at + S::LANES)],
+                        sums,
+                        mask,
+                    );
+                }
+                _ => {
+                    let sums = [sums[0].map(first)];
+                    step.finish::<S, 1, GATES, WHOLE>(s, [(row, at)], sums, mask);
                 }
             }
         }
     }
+}
+
+#[inline(always)]
+fn first<V: Copy, const N: usize>(vectors: [V; N]) -> V {
+    vectors[0]
+}
+
+#[inline(always)]
+fn last<V: Copy, const N: usize>(vectors: [V; N]) -> V {
+    vectors[N - 1]
 }
 
 /// The gates' activations, the cell state and the hidden state, from the sums and the cell state before.
@@ -406,10 +421,11 @@ pub(crate) struct Activate<'a> {
     pub h: &'a mut [f32],
 }
 
-impl Activate<'_> {
+impl Kernel for Activate<'_> {
+    type Output = ();
     #[inline(always)]
-    pub(crate) fn run<S: Simd, D: Known>(mut self, s: S) {
-        for_each_block_of::<S, D, _>(s, self.c.len(), &mut self);
+    fn run<S: Simd>(mut self, s: S) {
+        for_each_block(s, self.c.len(), &mut self);
     }
 }
 
@@ -451,10 +467,11 @@ pub(crate) struct StepBackward<'a> {
     pub dc: &'a mut [f32],
 }
 
-impl StepBackward<'_> {
+impl Kernel for StepBackward<'_> {
+    type Output = ();
     #[inline(always)]
-    pub(crate) fn run<S: Simd, D: Known>(mut self, s: S) {
-        for_each_block_of::<S, D, _>(s, self.c.len(), &mut self);
+    fn run<S: Simd>(mut self, s: S) {
+        for_each_block(s, self.c.len(), &mut self);
     }
 }
 

@@ -2,9 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::known::{Known, RunTime, fitting};
-use crate::simd::{Kernel, Simd};
-use core::marker::PhantomData;
+use crate::simd::{Kernel, Several, Simd, fitting};
 
 /// An operation on the same place of several buffers.
 ///
@@ -54,41 +52,32 @@ impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
 /// Applies `op` to all of `len` numbers, in ascending order.
 #[inline(always)]
 pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
-    for_each_block_of::<S, RunTime, E>(s, len, op);
+    fitting(s, len, ForEachBlock { len, op });
 }
 
-/// The same for a row of hidden units.
-#[inline(always)]
-pub(crate) fn for_each_block_of<S: Simd, D: Known, E: Elementwise>(s: S, len: usize, op: &mut E) {
-    fitting::<S, D, _>(
-        s,
-        len,
-        ForEachBlock::<E, D> {
-            len,
-            op,
-            known: PhantomData,
-        },
-    );
-}
-
-struct ForEachBlock<'a, E, D> {
+struct ForEachBlock<'a, E> {
     len: usize,
     op: &'a mut E,
-    known: PhantomData<D>,
 }
 
-impl<E: Elementwise, D: Known> Kernel for ForEachBlock<'_, E, D> {
+impl<E: Elementwise> Kernel for ForEachBlock<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { len, op, .. } = self;
+        let Self { len, op } = self;
         let mut at = 0;
+        while len - at >= 2 * S::LANES {
+            let s = Several::<S, 2>(s);
+            let mask = s.mask(2 * S::LANES);
+            op.block(s, Block::<_, true> { s, at, len, mask });
+            at += 2 * S::LANES;
+        }
         while len - at >= S::LANES {
             let mask = s.mask(S::LANES);
             op.block(s, Block::<S, true> { s, at, len, mask });
             at += S::LANES;
         }
-        if const { D::HIDDEN == 0 || !D::HIDDEN.is_multiple_of(S::LANES) } && at < len {
+        if at < len {
             let mask = s.mask(len - at);
             op.block(s, Block::<S, false> { s, at, len, mask });
         }

@@ -21,13 +21,13 @@ use crate::error::{ShapeError, check_len};
 /// The product of sizes, or `usize::MAX`.
 #[inline]
 const fn product(sizes: &[usize]) -> usize {
-    let mut product = 1usize;
-    let mut k = 0;
-    while k < sizes.len() {
-        product = product.saturating_mul(sizes[k]);
-        k += 1;
+    // Not a loop, which the compiler would not fold.
+    match *sizes {
+        [a, b] => a.saturating_mul(b),
+        [a, b, c] => a.saturating_mul(b).saturating_mul(c),
+        [a, b, c, d] => a.saturating_mul(b).saturating_mul(c).saturating_mul(d),
+        _ => usize::MAX,
     }
-    product
 }
 
 #[inline]
@@ -95,11 +95,7 @@ impl LayerShape {
     /// if the recurrent kernel does not fit the smallest first caches.
     #[inline]
     pub(crate) const fn is_wide(self) -> bool {
-        Self::is_wide_for(self.hidden)
-    }
-    #[inline]
-    pub(crate) const fn is_wide_for(hidden: usize) -> bool {
-        product(&[4, hidden, hidden]) > 8192
+        product(&[4, self.hidden, self.hidden]) > 8192
     }
     /// Room for the sums of a wide layer in inference: of steps that make up 128 rows or more, or of
     /// all there are.

@@ -58,7 +58,6 @@ mod classifier;
 mod elementwise;
 mod error;
 mod flat;
-mod known;
 mod matmul;
 mod model;
 mod network;

@@ -13,8 +13,7 @@
 #![allow(unsafe_code)]
 
 use crate::blocked::blocked;
-use crate::known::{RunTime, fitting};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, fitting};
 use crate::sweep::sweep;
 use crate::tile::{Left, tiles};
 
@@ -173,7 +172,7 @@ pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start
             c: c.as_mut_ptr(),
         }
     };
-    fitting::<S, RunTime, _>(s, n, Outlined(product));
+    fitting(s, n, Outlined(product));
 }
 
 /// The operands, whose pointers cover `sizes`.

@@ -3,7 +3,6 @@
 
 use crate::dense::{backward_rows, forward_rows};
 use crate::error::{ShapeError, check_len};
-use crate::known::RunTime;
 use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView, take, take_last};
 use crate::loss::{check_labels, cross_entropy_rows};
 use crate::sequence;
@@ -303,11 +302,11 @@ impl Kernel for Infer<'_> {
             let x = if index == 0 { x } else { &*before };
             let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
             if index == last {
-                sequence::infer::<S, RunTime>(s, layer, extent, params, x, state, y, sums);
+                sequence::infer::<S, false>(s, layer, extent, params, x, state, y, sums);
                 return;
             }
             let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
-            sequence::infer::<S, RunTime>(s, layer, extent, params, x, state, y, sums);
+            sequence::infer::<S, false>(s, layer, extent, params, x, state, y, sums);
             (to, from) = (from, to);
         }
     }
@@ -338,7 +337,7 @@ impl Kernel for Forward<'_> {
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));
             let view = CacheView::cut(layer, extent, &mut *cache);
-            sequence::forward::<S, RunTime>(s, layer, extent, params, x, state, view);
+            sequence::forward(s, layer, extent, params, x, state, view);
             x = output(cache, extent.rows() * layer.hidden);
         }
     }
@@ -393,9 +392,7 @@ impl Kernel for Backward<'_> {
             let view = CacheView::cut(layer, extent, &mut *own);
             let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
             let dstate = StateView::cut(dstate);
-            sequence::backward_steps::<S, RunTime>(
-                s, layer, extent, params, view, dy, dstate, recurrent,
-            );
+            sequence::backward_steps(s, layer, extent, params, view, dy, dstate, recurrent);
 
             // The gradient from above has been used: its place takes the one for
             // the layer below.

@@ -8,7 +8,6 @@
 use crate::cell::{Order, step};
 use crate::flat::{Flat, flat};
 use crate::init;
-use crate::known::Fixed;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::packed::pack_layer;
 use crate::sequence;
@@ -349,7 +348,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
     ) {
         let (c, h) = (state.c.as_flat_mut(), state.h.as_flat_mut());
         let how = (Order::Panels, backwards);
-        step::<S, Fixed<H, B>>(s, Self::SHAPE, B, how, self.params(), x, h, c, y);
+        step(s, Self::SHAPE, B, how, self.params(), x, h, c, y);
         sequence::copy(h, y);
     }
 
@@ -368,7 +367,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let extent = Extent { steps: T, batch: B };
         let params = self.params();
-        sequence::infer::<S, Fixed<H, B>>(s, Self::SHAPE, extent, params, x, state, y, &mut []);
+        sequence::infer::<S, true>(s, Self::SHAPE, extent, params, x, state, y, &mut []);
     }
 
     #[inline(always)]
@@ -385,7 +384,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
             h: state.h.as_flat_mut(),
         };
         let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
-        sequence::forward::<S, Fixed<H, B>>(s, Self::SHAPE, extent, self.params(), x, state, cache);
+        sequence::forward(s, Self::SHAPE, extent, self.params(), x, state, cache);
     }
 
     #[inline(always)]
@@ -408,9 +407,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let recurrent = workspace.recurrent.as_flat_mut();
         let view = CacheView::cut(shape, extent, cache.as_flat_mut());
-        sequence::backward_steps::<S, Fixed<H, B>>(
-            s, shape, extent, params, view, dy, dstate, recurrent,
-        );
+        sequence::backward_steps(s, shape, extent, params, view, dy, dstate, recurrent);
         let view = CacheView::cut(shape, extent, cache.as_flat());
         let gradients = Params::cut(shape, gradients.as_flat_mut());
         let dx = dx.map(|dx| (dx, workspace.input.as_flat_mut()));

@@ -11,7 +11,6 @@
 //! that is cut into calls, the last one done first, gives the same bits.
 
 use crate::cell::{Activate, Order, StepBackward, step, step_forward};
-use crate::known::{Known, RunTime};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul};
 use crate::simd::{Kernel, Simd};
@@ -20,8 +19,9 @@ use crate::transpose::transpose;
 /// `to` = `from`, up to the shorter one.
 #[inline(always)]
 pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
+    let len = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
+        to.copy_from_slice(from);
     }
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
 /// `sums` is room for the sums of as many steps as fit, if the layer is wide; a layer of fixed sizes
 /// has its own.
 #[inline(always)]
-pub(crate) fn infer<S: Simd, D: Known>(
+pub(crate) fn infer<S: Simd, const FIXED: bool>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -53,16 +53,12 @@ pub(crate) fn infer<S: Simd, D: Known>(
         y,
         sums,
     };
-    if const { D::HIDDEN == 0 } {
-        if shape.is_wide() {
-            s.outline(ByProduct(layer));
-        } else {
-            layer.by_step::<S, D>(s);
-        }
-    } else if const { S::BLOCKED && LayerShape::is_wide_for(D::HIDDEN) } {
+    if !shape.is_wide() || (FIXED && !S::BLOCKED) {
+        layer.by_step(s);
+    } else if FIXED {
         s.outline(InFixedRoom(layer));
     } else {
-        layer.by_step::<S, D>(s);
+        s.outline(ByProduct(layer));
     }
 }
 
@@ -96,18 +92,23 @@ impl Kernel for InFixedRoom<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut sums = [0.0; FIXED_ROOM];
         let Infer { shape, extent, .. } = self.0;
+        // Filling all of it would take longer than a step of one row.
         let needed = extent.rows().saturating_mul(4 * shape.hidden);
-        let (sums, _) = sums.as_mut_slice().cut(needed.min(FIXED_ROOM));
-        Infer { sums, ..self.0 }.by_product(s);
+        if needed <= FIXED_ROOM / 16 {
+            let sums = &mut [0.0; FIXED_ROOM / 16];
+            Infer { sums, ..self.0 }.by_product(s);
+        } else {
+            let sums = &mut [0.0; FIXED_ROOM];
+            Infer { sums, ..self.0 }.by_product(s);
+        }
     }
 }
 
 impl Infer<'_> {
     /// Step by step, with nothing stored between.
     #[inline(always)]
-    fn by_step<S: Simd, D: Known>(self, s: S) {
+    fn by_step<S: Simd>(self, s: S) {
         let Self {
             shape,
             extent,
@@ -121,7 +122,7 @@ impl Infer<'_> {
         let mut h_before: &[f32] = state.h;
         for (x, h) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(units)) {
             let how = (Order::Rows, false);
-            step::<S, D>(s, shape, extent.batch, how, params, x, h_before, state.c, h);
+            step(s, shape, extent.batch, how, params, x, h_before, state.c, h);
             h_before = h;
         }
         copy(state.h, last(y, units));
@@ -168,7 +169,7 @@ impl Infer<'_> {
                             c,
                             h,
                         }
-                        .run::<S, RunTime>(s);
+                        .run(s);
                     }
                     h_before = h;
                 }
@@ -243,7 +244,7 @@ fn step_by_units<S: Simd>(
                         c,
                         h,
                     }
-                    .run::<S, RunTime>(s);
+                    .run(s);
                 }
             }
         }
@@ -308,7 +309,7 @@ fn recurrent_sums<S: Simd>(
 /// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
 /// advanced. The output `[T, B, H]` is in the cache.
 #[inline(always)]
-pub(crate) fn forward<S: Simd, D: Known>(
+pub(crate) fn forward<S: Simd>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -342,16 +343,10 @@ pub(crate) fn forward<S: Simd, D: Known>(
             c: &mut *c,
             h: &mut *h,
         };
-        if const { D::HIDDEN == 0 } {
-            if shape.is_wide() {
-                step.wide::<S, D>(s);
-            } else {
-                step.narrow::<S, D>(s);
-            }
-        } else if const { LayerShape::is_wide_for(D::HIDDEN) } {
-            step.wide::<S, D>(s);
+        if shape.is_wide() {
+            s.outline(step);
         } else {
-            step.narrow::<S, D>(s);
+            step.narrow(s);
         }
         (c_before, h_before) = (c, h);
     }
@@ -372,7 +367,7 @@ struct ForwardStep<'a> {
 
 impl ForwardStep<'_> {
     #[inline(always)]
-    fn narrow<S: Simd, D: Known>(self, s: S) {
+    fn narrow<S: Simd>(self, s: S) {
         let Self {
             shape,
             batch,
@@ -382,11 +377,15 @@ impl ForwardStep<'_> {
             c,
             h,
         } = self;
-        step_forward::<S, D>(s, shape, batch, kernel, before, gates, c, h);
+        step_forward(s, shape, batch, kernel, before, gates, c, h);
     }
+}
 
+impl Kernel for ForwardStep<'_> {
+    type Output = ();
+    /// A wide layer's.
     #[inline(always)]
-    fn wide<S: Simd, D: Known>(self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let hidden = self.shape.hidden;
         let (c_before, h_before) = self.before;
         recurrent_sums(s, self.shape, self.batch, self.kernel, h_before, self.gates);
@@ -403,7 +402,7 @@ impl ForwardStep<'_> {
                 c,
                 h,
             }
-            .run::<S, D>(s);
+            .run(s);
         }
     }
 }
@@ -415,7 +414,7 @@ impl ForwardStep<'_> {
 /// gates become the gradients of the sums before them. `transposed` [4, H, H] is
 /// overwritten.
 #[inline(always)]
-pub(crate) fn backward_steps<S: Simd, D: Known>(
+pub(crate) fn backward_steps<S: Simd>(
     s: S,
     shape: LayerShape,
     extent: Extent,
@@ -444,25 +443,15 @@ pub(crate) fn backward_steps<S: Simd, D: Known>(
         .rchunks_exact_mut(4 * units)
         .zip(dy.rchunks_exact(units));
     for ((gates, dy), (c_before, c)) in steps.zip(states) {
-        let c_rows = c_before.chunks_exact(hidden).zip(c.chunks_exact(hidden));
-        let dc_rows = dstate
-            .c
-            .chunks_exact_mut(hidden)
-            .zip(dstate.h.chunks_exact(hidden));
-        let rows = gates
-            .chunks_exact_mut(4 * hidden)
-            .zip(dy.chunks_exact(hidden));
-        for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(dc_rows) {
-            StepBackward {
-                gates: by_gate(gates, hidden),
-                c_before,
-                c,
-                dy,
-                dh,
-                dc,
-            }
-            .run::<S, D>(s);
-        }
+        s.outline(BackwardRows {
+            hidden,
+            gates: &mut *gates,
+            c_before,
+            c,
+            dy,
+            dh: dstate.h,
+            dc: dstate.c,
+        });
         let sizes = Sizes {
             m: extent.batch,
             n: hidden,
@@ -477,6 +466,48 @@ pub(crate) fn backward_steps<S: Simd, D: Known>(
             Start::Zero,
             dstate.h,
         );
+    }
+}
+
+/// [`StepBackward`] for all rows of the batch.
+struct BackwardRows<'a> {
+    hidden: usize,
+    gates: &'a mut [f32],
+    c_before: &'a [f32],
+    c: &'a [f32],
+    dy: &'a [f32],
+    dh: &'a [f32],
+    dc: &'a mut [f32],
+}
+
+impl Kernel for BackwardRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let hidden = self.hidden;
+        let c_rows = self
+            .c_before
+            .chunks_exact(hidden)
+            .zip(self.c.chunks_exact(hidden));
+        let d_rows = self
+            .dc
+            .chunks_exact_mut(hidden)
+            .zip(self.dh.chunks_exact(hidden));
+        let rows = self
+            .gates
+            .chunks_exact_mut(4 * hidden)
+            .zip(self.dy.chunks_exact(hidden));
+        for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
+            StepBackward {
+                gates: by_gate(gates, hidden),
+                c_before,
+                c,
+                dy,
+                dh,
+                dc,
+            }
+            .run(s);
+        }
     }
 }
 

@@ -17,10 +17,12 @@
 mod detect;
 mod level;
 mod portable;
+mod several;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
 pub use level::Level;
+pub(crate) use several::Several;
 
 /// Vectors of `f32` and what the kernels do with them.
 ///
@@ -152,4 +154,19 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
     #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
     kernel.run(portable::Portable)
+}
+
+/// Runs `kernel` with the narrowest vectors of the level that hold `len` numbers, or
+/// with its own.
+#[inline(always)]
+pub(crate) fn fitting<S: Simd, K: Kernel>(s: S, len: usize, kernel: K) -> K::Output {
+    let quarter = <<S::Narrow as Simd>::Narrow as Simd>::LANES;
+    let half = S::Narrow::LANES;
+    if const { S::LANES > <<S::Narrow as Simd>::Narrow as Simd>::LANES } && len <= quarter {
+        kernel.run(s.narrow().narrow())
+    } else if const { S::LANES > 2 * <<S::Narrow as Simd>::Narrow as Simd>::LANES } && len <= half {
+        kernel.run(s.narrow())
+    } else {
+        kernel.run(s)
+    }
 }
