@@ -5,8 +5,8 @@ use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
 use fused_lstm::{
-    Classifier, Extent, Flat, LayerShape, Lstm, Model, Network, NetworkShape, Stack, activation,
-    init, loss,
+    Classifier, Extent, Flat, LayerShape, Lstm, LstmState, Model, Network, NetworkShape, Packed,
+    Stack, Turn, activation, init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -21,12 +21,13 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let units = prop_oneof![8 => 1usize..=40, 1 => 63usize..=65];
+    // Now and then beyond what fits the tiles, the panels and the blocks of products.
+    let units = prop_oneof![8 => 1usize..=40, 1 => 63usize..=65, 1 => 129usize..=131];
     (
-        1usize..=18,
+        prop_oneof![8 => 1usize..=18, 1 => 257usize..=259],
         prop::collection::vec(units, 1..=3),
         1usize..=7,
-        1usize..=14,
+        prop_oneof![8 => 1usize..=14, 1 => 97usize..=99],
         any::<u64>(),
     )
         .prop_map(|(inputs, hidden, steps, batch, seed)| Case {
@@ -355,6 +356,83 @@ fn both_doors_give_the_same_bits() {
         assert_eq!(bits(gradients.as_flat()), bits(&model_gradients));
         assert_eq!(bits(cache.as_flat()), bits(&model_cache));
     });
+}
+
+/// A step of a wide layer through the fixed door has room for the sums of some of its units only.
+#[test]
+fn wide_layers_give_the_same_bits_through_both_doors() {
+    fn check<const I: usize, const H: usize, const B: usize>() {
+        let shape = NetworkShape {
+            inputs: I,
+            hidden: &[H],
+            classes: None,
+        };
+        let extent = Extent { steps: 3, batch: B };
+        let mut random = Random(12);
+        let params = random.vec(shape.params_len(), 0.2);
+        let inputs = random.vec(3 * B * I, 1.0);
+        let initial = random.vec(shape.state_len(B), 1.0);
+        let mut net: Box<Lstm<I, H>> = bytemuck::zeroed_box();
+        net.as_flat_mut().copy_from_slice(&params);
+        let mut x: Box<[[[f32; I]; B]; 3]> = bytemuck::zeroed_box();
+        x.as_flat_mut().copy_from_slice(&inputs);
+        each_level(|_| {
+            let mut state = LstmState::<B, H>::ZERO;
+            state.as_flat_mut().copy_from_slice(&initial);
+            let mut y: Box<[[[f32; H]; B]; 3]> = bytemuck::zeroed_box();
+            net.infer(&x, &mut state, &mut y, &mut Flat::zero());
+            let model = Model::new(shape, &params).unwrap();
+            let (mut model_state, mut model_y) = (initial.clone(), vec![0.0; 3 * B * H]);
+            let mut scratch = vec![0.0; shape.scratch_len(extent)];
+            model
+                .infer(
+                    extent,
+                    &inputs,
+                    &mut model_state,
+                    &mut model_y,
+                    &mut scratch,
+                )
+                .unwrap();
+            assert_eq!(bits(y.as_flat()), bits(&model_y));
+            assert_eq!(bits(state.as_flat()), bits(&model_state));
+        });
+    }
+    check::<3, 64, 1>();
+    check::<3, 64, 70>();
+    check::<260, 70, 63>();
+}
+
+#[test]
+fn packed_weights_give_the_same_bits() {
+    fn check<N: Network, const B: usize>() {
+        let mut random = Random(13);
+        let mut net = N::glorot_uniform(|| random.unit());
+        for w in net.as_flat_mut() {
+            *w += 0.25 * (random.unit() - 0.5);
+        }
+        let packed = Packed::new(&net);
+        each_level(|_| {
+            let mut turn = Turn::default();
+            let (mut state, mut packed_state) = (N::State::<B>::ZERO, N::State::<B>::ZERO);
+            let (mut y, mut packed_y) = (N::Output::<1, B>::ZERO, N::Output::<1, B>::ZERO);
+            for _ in 0..3 {
+                let mut x = N::Input::<1, B>::ZERO;
+                x.as_flat_mut().fill_with(|| random.unit() - 0.5);
+                net.step(&x, &mut state, &mut y);
+                packed.step(&x, &mut packed_state, &mut packed_y, &mut turn);
+                assert_eq!(bits(packed_y.as_flat()), bits(y.as_flat()));
+                assert_eq!(bits(packed_state.as_flat()), bits(state.as_flat()));
+            }
+        });
+    }
+    check::<Lstm<1, 4>, 1>();
+    check::<Lstm<3, 8>, 5>();
+    check::<Lstm<1, 16>, 1>();
+    check::<Lstm<2, 20>, 2>();
+    check::<Lstm<1, 28>, 1>();
+    check::<Lstm<1, 45>, 1>();
+    check::<Lstm<5, 64>, 4>();
+    check::<Stack<Lstm<1, 33>, Lstm<33, 50>>, 1>();
 }
 
 #[test]

@@ -4,5 +4,7 @@
 pub mod limits;
 pub mod numbers;
 pub mod ours;
+pub mod peers;
+pub mod report;
 pub mod timing;
 pub mod workload;

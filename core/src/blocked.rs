@@ -14,11 +14,11 @@ use crate::tile::{self, Left, split, tiles};
 use core::mem::MaybeUninit;
 
 /// Products that are added up at a time.
-const DEPTH: usize = 256;
+pub(crate) const DEPTH: usize = 256;
 /// Rows of the left operand that are copied, and so stay in the second cache.
 const COPIED_ROWS: usize = 96;
 /// Rows of the left operand that are read where they are.
-const ROWS: usize = 240;
+pub(crate) const ROWS: usize = 240;
 /// Columns of the widest tile.
 const WIDTH: usize = 32;
 

@@ -97,6 +97,16 @@ impl LayerShape {
     pub(crate) const fn is_wide(self) -> bool {
         product(&[4, self.hidden, self.hidden]) > 8192
     }
+    /// Room for the recurrent kernel in the order in which a wide layer's products read it, where it
+    /// is read for enough rows to pay.
+    #[inline]
+    pub(crate) const fn panels_len(self, batch: usize) -> usize {
+        if self.is_wide() && batch > 3 {
+            product(&[self.hidden, 4, self.hidden])
+        } else {
+            0
+        }
+    }
     /// Room for the sums of a wide layer in inference: of steps that make up 128 rows or more, or of
     /// all there are.
     #[inline]
@@ -290,10 +300,11 @@ impl<'a> NetworkShape<'a> {
         len
     }
 
-    /// The caches of all layers.
+    /// The caches of all layers; before them, if the widest has 46 units or more and the batch more
+    /// than 3 rows, room for its recurrent kernel.
     #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
-        let mut len = 0usize;
+        let mut len = self.panels_len(extent.batch);
         let mut index = 0;
         while let Some(layer) = self.layer(index) {
             len = len.saturating_add(layer.cache_len(extent));
@@ -315,11 +326,19 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// Room for inference: what one layer hands to the next, twice if there are
-    /// three or more, and the sums of the widest layer's gates if it is wide (46 units or more).
+    /// three or more, and for a widest layer of 46 units or more the sums of its gates and its recurrent kernel.
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
-        self.handover_len(extent)
-            .saturating_add(self.sums_len(extent))
+        let products = self
+            .sums_len(extent)
+            .saturating_add(self.panels_len(extent.batch));
+        self.handover_len(extent).saturating_add(products)
+    }
+
+    #[inline]
+    pub(crate) const fn panels_len(self, batch: usize) -> usize {
+        let hidden = self.widest();
+        LayerShape { inputs: 1, hidden }.panels_len(batch)
     }
 
     #[inline]

@@ -62,6 +62,7 @@ mod matmul;
 mod model;
 mod network;
 mod packed;
+mod panels;
 mod sequence;
 mod simd;
 mod sweep;

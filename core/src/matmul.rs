@@ -86,6 +86,16 @@ impl<'a> Walk<'a> {
         self.transposed().below(column).transposed()
     }
 
+    /// The first place, and how far rows and columns are apart, if all of `rows` ×
+    /// `columns` lie inside.
+    #[inline(always)]
+    pub(crate) fn places(self, rows: usize, columns: usize) -> Option<(*const f32, isize, isize)> {
+        let inside = rows > 0 && columns > 0 && self.covers(rows, columns);
+        debug_assert!(inside, "an operand is too short");
+        let start = self.data.as_ptr().wrapping_add(self.start);
+        inside.then_some((start, self.row, self.column))
+    }
+
     /// Whether every place of `rows` × `columns` lies inside the buffer. Places
     /// are affine in both, so the four corners are enough.
     #[inline(always)]
@@ -144,35 +154,9 @@ const SMALL: usize = 1 << 12;
 /// operand is too short (which they have ruled out too).
 #[inline(always)]
 pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start, c: &mut [f32]) {
-    let Sizes { m, n, k } = sizes;
-    let row_fits = match start {
-        Start::Row(row) => row.len() == n,
-        Start::Zero | Start::Output => true,
-    };
-    let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
-    if !(fits && a.covers(m, k) && b.covers(k, n) && m.checked_mul(n) == Some(c.len())) {
-        debug_assert!(
-            m == 0 || n == 0 || k == 0,
-            "an operand of the product is too short"
-        );
-        return;
+    if let Some(product) = Product::new(sizes, a, b, start, c) {
+        fitting(s, sizes.n, Outlined(product));
     }
-    // SAFETY: `a`, `b`, `c` and the row were just seen to cover the sizes.
-    let product = unsafe {
-        Product {
-            sizes,
-            a: Left {
-                data: a.data.as_ptr().add(a.start),
-                row: a.row,
-                column: a.column,
-            },
-            b: b.data.as_ptr().add(b.start),
-            b_row: b.row,
-            start,
-            c: c.as_mut_ptr(),
-        }
-    };
-    fitting(s, n, Outlined(product));
 }
 
 /// The operands, whose pointers cover `sizes`.
@@ -217,7 +201,46 @@ impl Kernel for Outlined<'_> {
     }
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// `None`, and nothing to do, if a size is zero or an operand too short.
+    #[inline(always)]
+    pub(crate) fn new(
+        sizes: Sizes,
+        a: Walk,
+        b: Walk,
+        start: Start<'a>,
+        c: &mut [f32],
+    ) -> Option<Self> {
+        let Sizes { m, n, k } = sizes;
+        let row_fits = match start {
+            Start::Row(row) => row.len() == n,
+            Start::Zero | Start::Output => true,
+        };
+        let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
+        if !(fits && a.covers(m, k) && b.covers(k, n) && m.checked_mul(n) == Some(c.len())) {
+            debug_assert!(
+                m == 0 || n == 0 || k == 0,
+                "an operand of the product is too short"
+            );
+            return None;
+        }
+        // SAFETY: `a`, `b`, `c` and the row were just seen to cover the sizes.
+        Some(unsafe {
+            Self {
+                sizes,
+                a: Left {
+                    data: a.data.as_ptr().add(a.start),
+                    row: a.row,
+                    column: a.column,
+                },
+                b: b.data.as_ptr().add(b.start),
+                b_row: b.row,
+                start,
+                c: c.as_mut_ptr(),
+            }
+        })
+    }
+
     #[inline(always)]
     fn tile_by_tile<S: Simd>(&self, s: S) {
         let n = self.sizes.n;

@@ -287,6 +287,7 @@ impl Kernel for Infer<'_> {
         let mut params = model.params;
         let mut scratch = scratch;
         let sums = take_last(&mut scratch, shape.sums_len(extent));
+        let panels = take_last(&mut scratch, shape.panels_len(extent.batch));
         // What a layer reads and what it writes change places after each layer.
         let half = if shape.hidden.len() > 2 {
             scratch.len() / 2
@@ -301,12 +302,14 @@ impl Kernel for Infer<'_> {
             let (before, _) = from.cut(extent.rows() * layer.inputs);
             let x = if index == 0 { x } else { &*before };
             let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
+            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent.batch));
+            let room = (sums, panels);
             if index == last {
-                sequence::infer::<S, false>(s, layer, extent, params, x, state, y, sums);
+                sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
                 return;
             }
             let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
-            sequence::infer::<S, false>(s, layer, extent, params, x, state, y, sums);
+            sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
             (to, from) = (from, to);
         }
     }
@@ -332,12 +335,14 @@ impl Kernel for Forward<'_> {
             mut cache,
         } = self;
         let mut params = model.params;
+        let panels = take(&mut cache, model.shape.panels_len(extent.batch));
         for layer in model.shape.layers() {
+            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent.batch));
             let params = Params::cut(layer, take(&mut params, layer.params_len()));
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));
             let view = CacheView::cut(layer, extent, &mut *cache);
-            sequence::forward(s, layer, extent, params, x, state, view);
+            sequence::forward(s, layer, extent, params, x, state, view, panels);
             x = output(cache, extent.rows() * layer.hidden);
         }
     }

@@ -367,7 +367,8 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let extent = Extent { steps: T, batch: B };
         let params = self.params();
-        sequence::infer::<S, true>(s, Self::SHAPE, extent, params, x, state, y, &mut []);
+        let room: (&mut [f32], &mut [f32]) = (&mut [], &mut []);
+        sequence::infer::<S, true>(s, Self::SHAPE, extent, params, x, state, y, room);
     }
 
     #[inline(always)]
@@ -384,7 +385,16 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
             h: state.h.as_flat_mut(),
         };
         let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
-        sequence::forward(s, Self::SHAPE, extent, self.params(), x, state, cache);
+        sequence::forward(
+            s,
+            Self::SHAPE,
+            extent,
+            self.params(),
+            x,
+            state,
+            cache,
+            &mut [],
+        );
     }
 
     #[inline(always)]

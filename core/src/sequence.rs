@@ -13,6 +13,7 @@
 use crate::cell::{Activate, Order, StepBackward, step, step_forward};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul};
+use crate::panels::{matmul_panels, pack};
 use crate::simd::{Kernel, Simd};
 use crate::transpose::transpose;
 
@@ -28,8 +29,8 @@ pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
 /// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
 /// the hidden states, `state` is advanced.
 ///
-/// `sums` is room for the sums of as many steps as fit, if the layer is wide; a layer of fixed sizes
-/// has its own.
+/// If the layer is wide, there is room for the sums of as many steps as fit, and for
+/// [`LayerShape::panels_len`] numbers or none; a layer of fixed sizes has its own for the sums.
 #[inline(always)]
 pub(crate) fn infer<S: Simd, const FIXED: bool>(
     s: S,
@@ -39,7 +40,7 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
     x: &[f32],
     state: StateView<&mut [f32]>,
     y: &mut [f32],
-    sums: &mut [f32],
+    (sums, panels): (&mut [f32], &mut [f32]),
 ) {
     if shape.inputs == 0 || shape.hidden == 0 || extent.batch == 0 {
         return;
@@ -52,6 +53,7 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
         state,
         y,
         sums,
+        panels,
     };
     if !shape.is_wide() || (FIXED && !S::BLOCKED) {
         layer.by_step(s);
@@ -74,6 +76,7 @@ struct Infer<'a> {
     state: StateView<&'a mut [f32]>,
     y: &'a mut [f32],
     sums: &'a mut [f32],
+    panels: &'a mut [f32],
 }
 
 struct ByProduct<'a>(Infer<'a>);
@@ -140,8 +143,11 @@ impl Infer<'_> {
             state,
             y,
             sums,
+            panels,
         } = self;
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
+        let (_, kernel) = params.split_kernel(shape);
+        let kernel = Recurrent::new(s, shape, extent, kernel, panels);
         let steps = sums.len() / (4 * units);
         let chunk = steps.max(1);
         let mut h_before: &[f32] = state.h;
@@ -155,8 +161,7 @@ impl Infer<'_> {
                     .chunks_exact_mut(4 * units)
                     .zip(y.chunks_exact_mut(units))
                 {
-                    let (_, kernel) = params.split_kernel(shape);
-                    recurrent_sums(s, shape, extent.batch, kernel, h_before, sums);
+                    kernel.add(s, shape, extent.batch, h_before, sums);
                     let rows = sums
                         .chunks_exact_mut(4 * shape.hidden)
                         .zip(state.c.chunks_exact_mut(shape.hidden))
@@ -286,28 +291,53 @@ fn input_sums<S: Simd>(
     matmul(s, sizes, x, kernel, Start::Row(params.bias), sums);
 }
 
-/// `sums` `[B, 4, H]` += h·Wh.
-#[inline(always)]
-fn recurrent_sums<S: Simd>(
-    s: S,
-    shape: LayerShape,
-    batch: usize,
-    kernel: &[f32],
-    h: &[f32],
-    sums: &mut [f32],
-) {
-    let hidden = shape.hidden;
-    let sizes = Sizes {
-        m: batch,
-        n: 4 * hidden,
-        k: hidden,
-    };
-    let (h, kernel) = (Walk::rows(h, hidden), Walk::rows(kernel, 4 * hidden));
-    matmul(s, sizes, h, kernel, Start::Output, sums);
+/// The recurrent kernel, in the order in which its products read it best.
+#[derive(Clone, Copy)]
+enum Recurrent<'a> {
+    Rows(&'a [f32]),
+    Panels(&'a [f32]),
+}
+
+impl<'a> Recurrent<'a> {
+    /// Packed, if there is room and more than one step.
+    #[inline(always)]
+    fn new<S: Simd>(
+        s: S,
+        shape: LayerShape,
+        extent: Extent,
+        kernel: &'a [f32],
+        panels: &'a mut [f32],
+    ) -> Self {
+        if !S::BLOCKED || extent.steps < 2 || panels.is_empty() || panels.len() != kernel.len() {
+            return Self::Rows(kernel);
+        }
+        let width = 4 * shape.hidden;
+        pack(s, (shape.hidden, width), Walk::rows(kernel, width), panels);
+        Self::Panels(panels)
+    }
+
+    /// `sums` `[B, 4, H]` += h·Wh.
+    #[inline(always)]
+    fn add<S: Simd>(self, s: S, shape: LayerShape, batch: usize, h: &[f32], sums: &mut [f32]) {
+        let hidden = shape.hidden;
+        let sizes = Sizes {
+            m: batch,
+            n: 4 * hidden,
+            k: hidden,
+        };
+        let h = Walk::rows(h, hidden);
+        match self {
+            Self::Rows(kernel) => {
+                let kernel = Walk::rows(kernel, 4 * hidden);
+                matmul(s, sizes, h, kernel, Start::Output, sums);
+            }
+            Self::Panels(panels) => matmul_panels(s, sizes, h, panels, Start::Output, sums),
+        }
+    }
 }
 
 /// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
-/// advanced. The output `[T, B, H]` is in the cache.
+/// advanced; `panels` is room of [`LayerShape::panels_len`], or none. The output `[T, B, H]` is in the cache.
 #[inline(always)]
 pub(crate) fn forward<S: Simd>(
     s: S,
@@ -317,6 +347,7 @@ pub(crate) fn forward<S: Simd>(
     x: &[f32],
     state: StateView<&mut [f32]>,
     cache: CacheView<&mut [f32]>,
+    panels: &mut [f32],
 ) {
     let (hidden, batch) = (shape.hidden, extent.batch);
     let units = batch * hidden;
@@ -324,7 +355,8 @@ pub(crate) fn forward<S: Simd>(
         return;
     }
     input_sums(s, shape, extent.rows(), params, x, cache.gates);
-    let (_, kernel) = params.split_kernel(shape);
+    let (_, rows) = params.split_kernel(shape);
+    let kernel = Recurrent::new(s, shape, extent, rows, panels);
     let (mut c_before, c_after) = cache.c.cut(units);
     let (mut h_before, h_after) = cache.h.cut(units);
     copy(c_before, state.c);
@@ -346,7 +378,7 @@ pub(crate) fn forward<S: Simd>(
         if shape.is_wide() {
             s.outline(step);
         } else {
-            step.narrow(s);
+            step.narrow(s, rows);
         }
         (c_before, h_before) = (c, h);
     }
@@ -358,7 +390,7 @@ pub(crate) fn forward<S: Simd>(
 struct ForwardStep<'a> {
     shape: LayerShape,
     batch: usize,
-    kernel: &'a [f32],
+    kernel: Recurrent<'a>,
     before: (&'a [f32], &'a [f32]),
     gates: &'a mut [f32],
     c: &'a mut [f32],
@@ -367,15 +399,15 @@ struct ForwardStep<'a> {
 
 impl ForwardStep<'_> {
     #[inline(always)]
-    fn narrow<S: Simd>(self, s: S) {
+    fn narrow<S: Simd>(self, s: S, kernel: &[f32]) {
         let Self {
             shape,
             batch,
-            kernel,
             before,
             gates,
             c,
             h,
+            ..
         } = self;
         step_forward(s, shape, batch, kernel, before, gates, c, h);
     }
@@ -388,7 +420,8 @@ impl Kernel for ForwardStep<'_> {
     fn run<S: Simd>(self, s: S) {
         let hidden = self.shape.hidden;
         let (c_before, h_before) = self.before;
-        recurrent_sums(s, self.shape, self.batch, self.kernel, h_before, self.gates);
+        self.kernel
+            .add(s, self.shape, self.batch, h_before, self.gates);
         let states = c_before.chunks_exact(hidden).zip(
             self.c
                 .chunks_exact_mut(hidden)
@@ -430,7 +463,14 @@ pub(crate) fn backward_steps<S: Simd>(
         return;
     }
     let (_, recurrent_kernel) = params.split_kernel(shape);
-    transpose(s, transposed, recurrent_kernel, 4 * hidden);
+    // As rows, or already in panels where that pays.
+    let in_panels = S::BLOCKED && shape.panels_len(extent.batch) > 0 && extent.steps > 1;
+    if in_panels {
+        let columns = Walk::rows(recurrent_kernel, 4 * hidden).transposed();
+        pack(s, (4 * hidden, hidden), columns, transposed);
+    } else {
+        transpose(s, transposed, recurrent_kernel, 4 * hidden);
+    }
     // The last step first. The first row of c is the initial state's.
     let c: &[f32] = cache.c;
     let (c_before, _) = c.cut(extent.rows() * hidden);
@@ -457,15 +497,13 @@ pub(crate) fn backward_steps<S: Simd>(
             n: hidden,
             k: 4 * hidden,
         };
-        let kernel = Walk::rows(transposed, hidden);
-        matmul(
-            s,
-            sizes,
-            Walk::rows(gates, 4 * hidden),
-            kernel,
-            Start::Zero,
-            dstate.h,
-        );
+        let gates = Walk::rows(gates, 4 * hidden);
+        if in_panels {
+            matmul_panels(s, sizes, gates, transposed, Start::Zero, dstate.h);
+        } else {
+            let kernel = Walk::rows(transposed, hidden);
+            matmul(s, sizes, gates, kernel, Start::Zero, dstate.h);
+        }
     }
 }
 

@@ -151,7 +151,7 @@ unsafe fn tile<
             let x = a.data.offset(k * a.column);
             let mut columns = [s.splat(0.0); VECTORS];
             for (j, v) in columns.iter_mut().enumerate() {
-                *v = s.load_part::<B_WHOLE>(b.add(j * S::LANES), masks[j]);
+                *v = s.load_part::<B_WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);
             }
             for (i, row) in sum.iter_mut().enumerate() {
                 let x = s.splat(*x.offset(i as isize * a.row));

@@ -1,0 +1,135 @@
+//! The right operand of a product that is taken again and again, copied once to where
+//! [`tiles`] read it in order.
+//!
+//! A panel is as wide as a tile, its rows one after the other; the last one may be
+//! narrower. So the copy is as large as the operand, and lasts for a call.
+
+#![allow(unsafe_code)]
+
+use crate::blocked::{DEPTH, ROWS};
+use crate::matmul::{Product, Sizes, Start, Walk};
+use crate::simd::{Kernel, Simd};
+use crate::tile::tiles;
+
+/// Copies `b` [k, n] to `panels`, which has k·n numbers.
+#[inline(always)]
+pub(crate) fn pack<S: Simd>(s: S, (k, n): (usize, usize), b: Walk, panels: &mut [f32]) {
+    let Some((b, row, column)) = b.places(k, n) else {
+        return;
+    };
+    if k.checked_mul(n) != Some(panels.len()) {
+        debug_assert!(false, "the panels are as large as the operand");
+        return;
+    }
+    let panels = panels.as_mut_ptr();
+    s.outline(Pack {
+        k,
+        n,
+        b,
+        row,
+        column,
+        panels,
+    });
+}
+
+/// Pointers that cover k × n.
+struct Pack {
+    k: usize,
+    n: usize,
+    b: *const f32,
+    row: isize,
+    column: isize,
+    panels: *mut f32,
+}
+
+impl Kernel for Pack {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { k, n, b, .. } = self;
+        let mut at = 0;
+        while at < n {
+            let width = (2 * S::LANES).min(n - at);
+            // SAFETY: rows and columns lie within k and n, and the copy within k·n.
+            unsafe {
+                let panel = self.panels.add(at * k);
+                let b = b.offset(at as isize * self.column);
+                if self.column == 1 {
+                    for k in 0..k {
+                        let row = b.offset(k as isize * self.row);
+                        core::ptr::copy_nonoverlapping(row, panel.add(k * width), width);
+                    }
+                } else {
+                    for column in 0..width {
+                        let from = b.offset(column as isize * self.column);
+                        for k in 0..k {
+                            let place = panel.add(k * width + column);
+                            *place = *from.offset(k as isize * self.row);
+                        }
+                    }
+                }
+            }
+            at += width;
+        }
+    }
+}
+
+/// `c` [m, n] = `start` + `a` [m, k] · b, of which `panels` is the copy.
+#[inline(always)]
+pub(crate) fn matmul_panels<S: Simd>(
+    s: S,
+    sizes: Sizes,
+    a: Walk,
+    panels: &[f32],
+    start: Start,
+    c: &mut [f32],
+) {
+    // Panels are rows of another width: the checks are the same.
+    if let Some(product) = Product::new(sizes, a, Walk::rows(panels, sizes.n), start, c) {
+        s.outline(OverPanels(product));
+    }
+}
+
+/// A product whose right operand is in panels.
+struct OverPanels<'a>(Product<'a>);
+
+impl Kernel for OverPanels<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let product = self.0;
+        let Sizes { m, n, k } = product.sizes;
+        for k_at in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - k_at);
+            let start = if k_at == 0 {
+                product.start
+            } else {
+                Start::Output
+            };
+            for row in (0..m).step_by(ROWS) {
+                let rows = ROWS.min(m - row);
+                let a = product.a.below(row).right_of(k_at);
+                let mut at = 0;
+                while at < n {
+                    let width = (2 * S::LANES).min(n - at);
+                    let masks = [
+                        s.mask(width.min(S::LANES)),
+                        s.mask(width.saturating_sub(S::LANES)),
+                    ];
+                    // SAFETY: the pointers cover the sizes, in panels or in rows.
+                    unsafe {
+                        let b = product.b.add(at * k + k_at * width);
+                        let (b, c) = ((b, width as isize), (product.c.add(row * n + at), n));
+                        let (start, left) = (start.right_of(at), |row, _| a.below(row));
+                        if width == 2 * S::LANES {
+                            tiles::<S, 2, true, true>(s, (rows, depth), left, b, start, c, masks);
+                        } else {
+                            tiles::<S, 2, false, false>(s, (rows, depth), left, b, start, c, masks);
+                        }
+                    }
+                    at += width;
+                }
+            }
+        }
+    }
+}
