@@ -10,9 +10,9 @@
 //!
 //! (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
 //! The sum is one chain: the bias, the inputs ascending, the hidden units ascending.
-//! Narrow layers keep the sums of all four gates in registers until the
-//! activations are taken ([`step`], [`step_forward`]); for wide ones a matrix product leaves them in
-//! memory, and [`Activate`] takes up from there.
+//! For few rows or units the sums of all four gates stay in registers until the
+//! activations are taken ([`step`], [`step_from_sums`]); otherwise a matrix product
+//! leaves them in memory, and [`Activate`] takes up from there.
 
 #![allow(unsafe_code)]
 
@@ -40,8 +40,8 @@ const ROWS: usize = 3;
 /// One step without a cache, for `batch` rows.
 ///
 /// `x` `[B, I]`, `h_before` `[B, H]`; `c` `[B, H]` is advanced in place, `h` `[B, H]` is
-/// overwritten. `backwards` takes the units from the last to the first, which leaves no trace in
-/// the result: what has just been read is read first by the next step if that one goes the other way.
+/// overwritten. `backwards` takes the units from the last to the first, which leaves
+/// no trace in the result: what was read last is then read first.
 #[inline(always)]
 pub(crate) fn step<S: Simd>(
     s: S,
@@ -87,49 +87,65 @@ pub(crate) fn step<S: Simd>(
     fitting(s, hidden, Run::<false> { step, backwards });
 }
 
-/// One step that keeps what the backward pass needs, for `batch` rows.
+/// The cell state before a step.
+pub(crate) enum Before<'a> {
+    /// Kept `[B, H]`.
+    Kept(&'a [f32]),
+    /// Where the one after the step will be.
+    InPlace,
+}
+
+/// One step from sums that lack h·Wh, for `batch` rows.
 ///
-/// `gates` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
-/// activations; `h_before`, `c_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
+/// `sums` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
+/// activations; `h_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
 #[inline(always)]
-pub(crate) fn step_forward<S: Simd>(
+pub(crate) fn step_from_sums<S: Simd>(
     s: S,
     shape: LayerShape,
     batch: usize,
+    (order, backwards): (Order, bool),
     recurrent_kernel: &[f32],
-    (c_before, h_before): (&[f32], &[f32]),
-    gates: &mut [f32],
+    (c_before, h_before): (Before, &[f32]),
+    sums: &mut [f32],
     c: &mut [f32],
     h: &mut [f32],
 ) {
     let hidden = shape.hidden;
     let units = batch * hidden;
+    let c_before_len = match &c_before {
+        Before::Kept(c) => c.len(),
+        Before::InPlace => c.len(),
+    };
     let fits = recurrent_kernel.len() == hidden * 4 * hidden
-        && c_before.len() == units
+        && c_before_len == units
         && h_before.len() == units
-        && gates.len() == 4 * units
+        && sums.len() == 4 * units
         && c.len() == units
         && h.len() == units;
     debug_assert!(fits, "a buffer of the step has the wrong length");
     if !fits {
         return;
     }
+    let c = c.as_mut_ptr();
     let step = Step {
         shape,
         batch,
-        order: Order::Rows,
+        order,
         x: core::ptr::null(),
         input_kernel: core::ptr::null(),
         bias: core::ptr::null(),
         recurrent_kernel: recurrent_kernel.as_ptr(),
         h_before: h_before.as_ptr(),
-        c_before: c_before.as_ptr(),
-        gates: gates.as_mut_ptr(),
-        c: c.as_mut_ptr(),
+        c_before: match c_before {
+            Before::Kept(c) => c.as_ptr(),
+            Before::InPlace => c,
+        },
+        gates: sums.as_mut_ptr(),
+        c,
         h: h.as_mut_ptr(),
     };
     // Every pointer that a step with gates uses covers its buffer.
-    let (backwards, hidden) = (false, shape.hidden);
     fitting(s, hidden, Run::<true> { step, backwards });
 }
 
@@ -228,22 +244,20 @@ impl Step {
         let mut c = [s.splat(0.0); N];
         // SAFETY: the caller's.
         unsafe {
-            for n in 0..N {
-                let (row, at) = places[n];
-                for g in 0..4 {
-                    by_gate[g][n] = sums[n][g];
+            for (n, (row, at)) in places.into_iter().enumerate() {
+                for (gate, sum) in by_gate.iter_mut().zip(sums[n]) {
+                    gate[n] = sum;
                 }
                 c[n] = s.load_part::<WHOLE>(self.c_before.add(row * hidden + at), mask);
             }
             let (gates, c, h) = activate(Several::<S, N>(s), by_gate, c);
-            for n in 0..N {
-                let (row, at) = places[n];
+            for (n, (row, at)) in places.into_iter().enumerate() {
                 s.store_part::<WHOLE>(self.c.add(row * hidden + at), c[n], mask);
                 s.store_part::<WHOLE>(self.h.add(row * hidden + at), h[n], mask);
                 if GATES {
                     let place = self.gates.add(row * 4 * hidden + at);
-                    for g in 0..4 {
-                        s.store_part::<WHOLE>(place.add(g * hidden), gates[g][n], mask);
+                    for (g, gate) in gates.iter().enumerate() {
+                        s.store_part::<WHOLE>(place.add(g * hidden), gate[n], mask);
                     }
                 }
             }
@@ -269,8 +283,9 @@ impl Step {
 
 /// `ROWS` rows of `VECTORS` vectors of units, all four gates in registers.
 ///
-/// They lie within the step's, and `VECTORS` vectors in one panel, or in rows; unless `WHOLE`, the
-/// one vector is what is left of the units. A function of its own, shared by every layer and both doors.
+/// They lie within the step's, and `VECTORS` vectors in one panel, or in rows; unless
+/// `WHOLE`, the one vector is what is left of the units. A function of its own, shared
+/// by every layer and both doors.
 struct Tile<'a, const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bool> {
     step: &'a Step,
     row: usize,
@@ -360,7 +375,8 @@ fn last<V: Copy, const N: usize>(vectors: [V; N]) -> V {
     vectors[N - 1]
 }
 
-/// The gates' activations, the cell state and the hidden state, from the sums and the cell state before.
+/// The gates' activations, the cell state and the hidden state, from the sums and
+/// the cell state before.
 #[inline(always)]
 fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> ([S::V; 4], S::V, S::V) {
     let [i, j, f, o] = sums;
@@ -411,9 +427,9 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTOR
 /// What is left of a forward step when the sums stand in memory, for one row of the
 /// batch or a part of it.
 ///
-/// All are of one length. `gates` holds the sums. With `c_before`, the gates are overwritten with
-/// their activations and `c` with the new cell state; without, the gates are left alone and `c` is advanced in place.
-/// `h` is overwritten.
+/// All are of one length. `gates` holds the sums. With `c_before`, the gates are
+/// overwritten with their activations and `c` with the new cell state; without, the
+/// gates are left alone and `c` is advanced in place. `h` is overwritten.
 pub(crate) struct Activate<'a> {
     pub gates: [&'a mut [f32]; 4],
     pub c_before: Option<&'a [f32]>,

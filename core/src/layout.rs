@@ -97,18 +97,18 @@ impl LayerShape {
     pub(crate) const fn is_wide(self) -> bool {
         product(&[4, self.hidden, self.hidden]) > 8192
     }
-    /// Room for the recurrent kernel in the order in which a wide layer's products read it, where it
-    /// is read for enough rows to pay.
+    /// Room for the recurrent kernel in the order in which the steps of a wide layer
+    /// read it best, if there are enough of them to pay.
     #[inline]
-    pub(crate) const fn panels_len(self, batch: usize) -> usize {
-        if self.is_wide() && batch > 3 {
+    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
+        if self.is_wide() && extent.steps >= 8 {
             product(&[self.hidden, 4, self.hidden])
         } else {
             0
         }
     }
-    /// Room for the sums of a wide layer in inference: of steps that make up 128 rows or more, or of
-    /// all there are.
+    /// Room for the sums of a wide layer in inference: of steps that make up 128 rows
+    /// or more, or of all there are.
     #[inline]
     pub(crate) const fn sums_len(self, extent: Extent) -> usize {
         const ROWS: usize = 128;
@@ -300,11 +300,11 @@ impl<'a> NetworkShape<'a> {
         len
     }
 
-    /// The caches of all layers; before them, if the widest has 46 units or more and the batch more
-    /// than 3 rows, room for its recurrent kernel.
+    /// The caches of all layers; before them, if the widest has 46 units or more and
+    /// there are 8 steps or more, room for its recurrent kernel.
     #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
-        let mut len = self.panels_len(extent.batch);
+        let mut len = self.panels_len(extent);
         let mut index = 0;
         while let Some(layer) = self.layer(index) {
             len = len.saturating_add(layer.cache_len(extent));
@@ -326,19 +326,20 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// Room for inference: what one layer hands to the next, twice if there are
-    /// three or more, and for a widest layer of 46 units or more the sums of its gates and its recurrent kernel.
+    /// three or more; and if the widest layer has 46 units or more, the sums of its
+    /// gates and, for 8 steps or more, its recurrent kernel.
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
         let products = self
             .sums_len(extent)
-            .saturating_add(self.panels_len(extent.batch));
+            .saturating_add(self.panels_len(extent));
         self.handover_len(extent).saturating_add(products)
     }
 
     #[inline]
-    pub(crate) const fn panels_len(self, batch: usize) -> usize {
+    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
         let hidden = self.widest();
-        LayerShape { inputs: 1, hidden }.panels_len(batch)
+        LayerShape { inputs: 1, hidden }.panels_len(extent)
     }
 
     #[inline]

@@ -33,12 +33,14 @@
 //! | `model` | the run-time door: [`Model`] |
 //! | `sequence` | one layer over time: inference, forward, backward |
 //! | `cell` | one layer, one step: forward beside backward |
-//! | `matmul` | the matrix product of everything but the gates |
+//! | `matmul`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
+//! | `packed` | weights in the order in which a stream reads them: [`Packed`] |
 //! | [`activation`] | exp, sigmoid, tanh |
 //! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
 //!
-//! Unsafe code stands in `simd`, `cell`, `matmul`, `elementwise` and `flat` only.
+//! Unsafe code stands in `simd`, `cell`, `elementwise`, `flat`, in the modules of the
+//! matrix product, and in one line of `packed`.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -287,7 +287,7 @@ impl Kernel for Infer<'_> {
         let mut params = model.params;
         let mut scratch = scratch;
         let sums = take_last(&mut scratch, shape.sums_len(extent));
-        let panels = take_last(&mut scratch, shape.panels_len(extent.batch));
+        let panels = take_last(&mut scratch, shape.panels_len(extent));
         // What a layer reads and what it writes change places after each layer.
         let half = if shape.hidden.len() > 2 {
             scratch.len() / 2
@@ -302,7 +302,7 @@ impl Kernel for Infer<'_> {
             let (before, _) = from.cut(extent.rows() * layer.inputs);
             let x = if index == 0 { x } else { &*before };
             let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
-            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent.batch));
+            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent));
             let room = (sums, panels);
             if index == last {
                 sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
@@ -335,9 +335,9 @@ impl Kernel for Forward<'_> {
             mut cache,
         } = self;
         let mut params = model.params;
-        let panels = take(&mut cache, model.shape.panels_len(extent.batch));
+        let panels = take(&mut cache, model.shape.panels_len(extent));
         for layer in model.shape.layers() {
-            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent.batch));
+            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent));
             let params = Params::cut(layer, take(&mut params, layer.params_len()));
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));

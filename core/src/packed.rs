@@ -8,8 +8,9 @@
 
 use crate::cell::PANEL;
 use crate::flat::Flat;
-use crate::layout::{LayerShape, Params};
+use crate::layout::{Cut, LayerShape, Params, take};
 use crate::network::Network;
+use crate::sequence::copy;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// A network whose weights stand as a step reads them: as large as the network, made
@@ -106,25 +107,23 @@ impl<N: Network, const B: usize> Kernel for Step<'_, N, B> {
     }
 }
 
-/// A layer's parameters with both kernels `[K, 4, H]` turned into panels
-/// `[H / 16][K, 4, 16]`, the last one narrower. The bias stays as it is.
+/// A layer's parameters with both kernels in panels; the bias stays as it is.
 pub(crate) fn pack_layer(shape: LayerShape, to: Params<&mut [f32]>, from: Params<&[f32]>) {
-    for (to, from) in to.bias.iter_mut().zip(from.bias) {
-        *to = *from;
-    }
+    copy(to.bias, from.bias);
     let (input, recurrent) = from.split_kernel(shape);
     let (to_input, to_recurrent) = to.split_kernel(shape);
-    for (to, kernel) in [(to_input, input), (to_recurrent, recurrent)] {
-        let mut places = to.iter_mut();
-        for unit in (0..shape.hidden).step_by(PANEL) {
-            let units = PANEL.min(shape.hidden - unit);
-            for gate in kernel.chunks_exact(shape.hidden) {
-                for from in gate.iter().skip(unit).take(units) {
-                    if let Some(to) = places.next() {
-                        *to = *from;
-                    }
-                }
-            }
+    pack_kernel(shape.hidden, to_input, input);
+    pack_kernel(shape.hidden, to_recurrent, recurrent);
+}
+
+/// A kernel `[K, 4, H]` in panels `[H / 16][K, 4, 16]`, the last one narrower.
+pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
+    let mut rest = to;
+    for unit in (0..hidden).step_by(PANEL) {
+        let units = PANEL.min(hidden - unit);
+        for gate in kernel.chunks_exact(hidden) {
+            let (_, from) = gate.cut(unit);
+            copy(take(&mut rest, units), from);
         }
     }
 }

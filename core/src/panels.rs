@@ -6,10 +6,14 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::{DEPTH, ROWS};
+use crate::blocked::ROWS;
 use crate::matmul::{Product, Sizes, Start, Walk};
 use crate::simd::{Kernel, Simd};
 use crate::tile::tiles;
+
+/// Products that are added up at a time. A panel of so many rows streams from the
+/// second cache, which costs less than to read and write the output more often.
+const DEPTH: usize = 512;
 
 /// Copies `b` [k, n] to `panels`, which has k·n numbers.
 #[inline(always)]
@@ -99,8 +103,9 @@ impl Kernel for OverPanels<'_> {
     fn run<S: Simd>(self, s: S) {
         let product = self.0;
         let Sizes { m, n, k } = product.sizes;
-        for k_at in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - k_at);
+        let most = k.div_ceil(k.div_ceil(DEPTH));
+        for k_at in (0..k).step_by(most) {
+            let depth = most.min(k - k_at);
             let start = if k_at == 0 {
                 product.start
             } else {

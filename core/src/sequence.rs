@@ -1,18 +1,19 @@
 //! One layer over a whole sequence: inference, forward, and backward through time.
 //!
-//! x·Wx of many rows of time is taken as one product, so that only h·Wh is left for the steps;
-//! only inference through narrow layers takes both step by step, with nothing stored between. Backward
-//! turns the cached gates into gradients
-//! step by step, from the last to the first, and then takes the gradients of the
-//! parameters and of the input as products over all rows.
+//! x·Wx of many rows of time is taken as one product, so that only h·Wh is left for
+//! the steps; only inference through narrow layers takes both step by step, with
+//! nothing stored between. Backward turns the cached gates into gradients step by
+//! step, from the last to the first, and then takes the gradients of the parameters
+//! and of the input as products over all rows.
 //!
 //! Parameter gradients are added row by row from the last time step to the
 //! first (in a step from the last batch row to the first), so that a sequence
 //! that is cut into calls, the last one done first, gives the same bits.
 
-use crate::cell::{Activate, Order, StepBackward, step, step_forward};
+use crate::cell::{Activate, Before, Order, StepBackward, step, step_from_sums};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul};
+use crate::packed::pack_kernel;
 use crate::panels::{matmul_panels, pack};
 use crate::simd::{Kernel, Simd};
 use crate::transpose::transpose;
@@ -157,10 +158,18 @@ impl Infer<'_> {
                 let rows = x.len() / shape.inputs;
                 let (sums, _) = (&mut *sums).cut(rows * 4 * shape.hidden);
                 input_sums(s, shape, rows, params, x, sums);
-                for (sums, h) in sums
+                let steps = sums
                     .chunks_exact_mut(4 * units)
-                    .zip(y.chunks_exact_mut(units))
-                {
+                    .zip(y.chunks_exact_mut(units));
+                for (t, (sums, h)) in steps.enumerate() {
+                    if let Recurrent::Units(kernel) = kernel {
+                        let how = (Order::Panels, t % 2 == 1);
+                        let before = (Before::InPlace, h_before);
+                        let (batch, c) = (extent.batch, &mut *state.c);
+                        step_from_sums(s, shape, batch, how, kernel, before, sums, c, h);
+                        h_before = h;
+                        continue;
+                    }
                     kernel.add(s, shape, extent.batch, h_before, sums);
                     let rows = sums
                         .chunks_exact_mut(4 * shape.hidden)
@@ -294,12 +303,16 @@ fn input_sums<S: Simd>(
 /// The recurrent kernel, in the order in which its products read it best.
 #[derive(Clone, Copy)]
 enum Recurrent<'a> {
+    /// `[H, 4, H]`.
     Rows(&'a [f32]),
+    /// As wide as a tile of a product.
     Panels(&'a [f32]),
+    /// All gates of some units, for so few rows that no product pays.
+    Units(&'a [f32]),
 }
 
 impl<'a> Recurrent<'a> {
-    /// Packed, if there is room and more than one step.
+    /// Packed, if there is room.
     #[inline(always)]
     fn new<S: Simd>(
         s: S,
@@ -308,8 +321,12 @@ impl<'a> Recurrent<'a> {
         kernel: &'a [f32],
         panels: &'a mut [f32],
     ) -> Self {
-        if !S::BLOCKED || extent.steps < 2 || panels.is_empty() || panels.len() != kernel.len() {
+        if !S::BLOCKED || panels.is_empty() || panels.len() != kernel.len() {
             return Self::Rows(kernel);
+        }
+        if extent.batch <= 3 {
+            pack_kernel(shape.hidden, panels, kernel);
+            return Self::Units(panels);
         }
         let width = 4 * shape.hidden;
         pack(s, (shape.hidden, width), Walk::rows(kernel, width), panels);
@@ -332,12 +349,14 @@ impl<'a> Recurrent<'a> {
                 matmul(s, sizes, h, kernel, Start::Output, sums);
             }
             Self::Panels(panels) => matmul_panels(s, sizes, h, panels, Start::Output, sums),
+            Self::Units(_) => debug_assert!(false, "no order for a product"),
         }
     }
 }
 
 /// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
-/// advanced; `panels` is room of [`LayerShape::panels_len`], or none. The output `[T, B, H]` is in the cache.
+/// advanced; `panels` is room of [`LayerShape::panels_len`], or none. The output
+/// `[T, B, H]` is in the cache.
 #[inline(always)]
 pub(crate) fn forward<S: Simd>(
     s: S,
@@ -365,20 +384,25 @@ pub(crate) fn forward<S: Simd>(
     let after = c_after
         .chunks_exact_mut(units)
         .zip(h_after.chunks_exact_mut(units));
-    for (gates, (c, h)) in gates.zip(after) {
-        let step = ForwardStep {
-            shape,
-            batch,
-            kernel,
-            before: (&*c_before, &*h_before),
-            gates,
-            c: &mut *c,
-            h: &mut *h,
+    for (t, (gates, (c, h))) in gates.zip(after).enumerate() {
+        let (order, rows) = match kernel {
+            Recurrent::Units(panels) => (Order::Panels, panels),
+            _ => (Order::Rows, rows),
         };
-        if shape.is_wide() {
-            s.outline(step);
+        if shape.is_wide() && order == Order::Rows {
+            s.outline(WideStep {
+                shape,
+                batch,
+                kernel,
+                before: (&*c_before, &*h_before),
+                gates,
+                c: &mut *c,
+                h: &mut *h,
+            });
         } else {
-            step.narrow(s, rows);
+            let how = (order, order == Order::Panels && t % 2 == 1);
+            let before = (Before::Kept(c_before), &*h_before);
+            step_from_sums(s, shape, batch, how, rows, before, gates, c, h);
         }
         (c_before, h_before) = (c, h);
     }
@@ -386,8 +410,8 @@ pub(crate) fn forward<S: Simd>(
     copy(state.h, h_before);
 }
 
-/// One step with a cache; `gates` `[B, 4, H]` holds bias + x·Wx.
-struct ForwardStep<'a> {
+/// One step of a wide layer with a cache; `gates` `[B, 4, H]` holds bias + x·Wx.
+struct WideStep<'a> {
     shape: LayerShape,
     batch: usize,
     kernel: Recurrent<'a>,
@@ -397,25 +421,8 @@ struct ForwardStep<'a> {
     h: &'a mut [f32],
 }
 
-impl ForwardStep<'_> {
-    #[inline(always)]
-    fn narrow<S: Simd>(self, s: S, kernel: &[f32]) {
-        let Self {
-            shape,
-            batch,
-            before,
-            gates,
-            c,
-            h,
-            ..
-        } = self;
-        step_forward(s, shape, batch, kernel, before, gates, c, h);
-    }
-}
-
-impl Kernel for ForwardStep<'_> {
+impl Kernel for WideStep<'_> {
     type Output = ();
-    /// A wide layer's.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let hidden = self.shape.hidden;
@@ -464,7 +471,7 @@ pub(crate) fn backward_steps<S: Simd>(
     }
     let (_, recurrent_kernel) = params.split_kernel(shape);
     // As rows, or already in panels where that pays.
-    let in_panels = S::BLOCKED && shape.panels_len(extent.batch) > 0 && extent.steps > 1;
+    let in_panels = S::BLOCKED && extent.batch > 3 && shape.panels_len(extent) > 0;
     if in_panels {
         let columns = Walk::rows(recurrent_kernel, 4 * hidden).transposed();
         pack(s, (4 * hidden, hidden), columns, transposed);

@@ -63,8 +63,9 @@ macro_rules! with_rows {
 /// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
 ///
 /// # Safety
-/// `left(row, rows)` covers `rows` × k from `row` on. `b` and `c`, each with the distance of its rows, cover k and
-/// m rows of `VECTORS` vectors; where the flag is not set, as far as `masks` goes.
+/// `left(row, rows)` covers `rows` × k from `row` on. `b` and `c`, each with the
+/// distance of its rows, cover k and m rows of `VECTORS` vectors; where the flag is
+/// not set, as far as `masks` goes.
 #[inline(always)]
 pub(crate) unsafe fn tiles<
     S: Simd,

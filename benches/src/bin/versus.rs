@@ -82,12 +82,13 @@ fn main() {
     println!(
         "workload,level,door,threads,min_ns,median_ns,gflops,share_of_fma_peak,share_of_bandwidth"
     );
-    let rows: Vec<Row> = workloads
-        .into_iter()
-        .map(|workload| measure(workload, &levels, &mut peers, &limits, &args))
-        .collect();
-    if let Some(folder) = &args.peers {
-        write_report(folder, &rows, &args, &limits);
+    let mut rows: Vec<Row> = Vec::new();
+    for workload in workloads {
+        rows.push(measure(workload, &levels, &mut peers, &limits, &args));
+        // After every row, because all of them take long.
+        if let Some(folder) = &args.peers {
+            write_report(folder, &rows, &args, &limits);
+        }
     }
 }
 
@@ -285,7 +286,6 @@ fn write_report(folder: &Path, rows: &[Row], args: &Args, limits: &Limits) {
         if let Err(e) = std::fs::write(&path, content) {
             fail(&format!("{}: {e}", path.display()));
         }
-        eprintln!("{} written", path.display());
     }
 }
 
