@@ -6,14 +6,10 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::ROWS;
+use crate::blocked::{DEPTH, ROWS};
 use crate::matmul::{Product, Sizes, Start, Walk};
 use crate::simd::{Kernel, Simd};
 use crate::tile::tiles;
-
-/// Products that are added up at a time. A panel of so many rows streams from the
-/// second cache, which costs less than to read and write the output more often.
-const DEPTH: usize = 512;
 
 /// Copies `b` [k, n] to `panels`, which has k·n numbers.
 #[inline(always)]
