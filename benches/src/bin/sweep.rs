@@ -73,6 +73,14 @@ const LINES: [Line; 7] = [
     },
 ];
 
+/// A size, the least time for it, and its share of the limit.
+#[derive(Clone, Copy)]
+struct Point {
+    size: usize,
+    ns: f64,
+    share: f64,
+}
+
 fn main() {
     let limits = Limits::measure();
     eprintln!(
@@ -82,7 +90,7 @@ fn main() {
     println!("line,size,min_ns,share_of_limit,cliff");
     let mut drawn = Vec::new();
     for line in &LINES {
-        let mut points: Vec<(usize, f64, f64)> = line
+        let points: Vec<Point> = line
             .sizes
             .iter()
             .map(|&size| {
@@ -99,18 +107,15 @@ fn main() {
                 let ns = time(&workload);
                 let flops = workload.flops() / limits.gflops;
                 let bytes = workload.bytes() / limits.bandwidth(workload.weight_bytes());
-                (size, ns, flops.max(bytes) / ns)
+                let share = flops.max(bytes) / ns;
+                Point { size, ns, share }
             })
             .collect();
-        for at in 0..points.len() {
-            let (size, ns, share) = points[at];
-            println!(
-                "{},{size},{ns:.0},{share:.3},{}",
-                line.name,
-                if is_cliff(&points, at) { "yes" } else { "" }
-            );
+        for (at, Point { size, ns, share }) in points.iter().enumerate() {
+            let cliff = if is_cliff(&points, at) { "yes" } else { "" };
+            println!("\"{}\",{size},{ns:.0},{share:.3},{cliff}", line.name);
         }
-        drawn.push((line.name, std::mem::take(&mut points)));
+        drawn.push((line.name, points));
     }
     let path = "target/sweep.svg";
     match std::fs::write(path, picture(&drawn)) {
@@ -134,12 +139,13 @@ fn time(workload: &Workload) -> f64 {
 }
 
 /// Below 60 % of both its neighbours, or of the one there is.
-fn is_cliff(points: &[(usize, f64, f64)], at: usize) -> bool {
-    let below = |other: Option<&(usize, f64, f64)>| other.is_none_or(|o| points[at].2 < 0.6 * o.2);
-    below(at.checked_sub(1).and_then(|before| points.get(before))) && below(points.get(at + 1))
+fn is_cliff(points: &[Point], at: usize) -> bool {
+    let share = |at: usize| points.get(at).map_or(f64::INFINITY, |point| point.share);
+    let before = at.checked_sub(1).map_or(f64::INFINITY, share);
+    share(at) < 0.6 * before.min(share(at + 1))
 }
 
-fn picture(lines: &[(&str, Vec<(usize, f64, f64)>)]) -> String {
+fn picture(lines: &[(&str, Vec<Point>)]) -> String {
     const COLOURS: [&str; 7] = [
         "#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c564b",
     ];
@@ -173,7 +179,7 @@ fn picture(lines: &[(&str, Vec<(usize, f64, f64)>)]) -> String {
     for (n, ((name, points), colour)) in lines.iter().zip(COLOURS).enumerate() {
         let path: Vec<String> = points
             .iter()
-            .map(|(size, _, share)| format!("{:.1},{:.1}", x(*size), y(*share)))
+            .map(|point| format!("{:.1},{:.1}", x(point.size), y(point.share)))
             .collect();
         let _ = writeln!(
             svg,
