@@ -171,20 +171,7 @@ impl Infer<'_> {
                         continue;
                     }
                     kernel.add(s, shape, extent.batch, h_before, sums);
-                    let rows = sums
-                        .chunks_exact_mut(4 * shape.hidden)
-                        .zip(state.c.chunks_exact_mut(shape.hidden))
-                        .zip(h.chunks_exact_mut(shape.hidden));
-                    for ((gates, c), h) in rows {
-                        let (gates, c_before) = (by_gate(gates, shape.hidden), None);
-                        Activate {
-                            gates,
-                            c_before,
-                            c,
-                            h,
-                        }
-                        .run(s);
-                    }
+                    activate_rows(s, shape.hidden, sums, None, state.c, h);
                     h_before = h;
                 }
             } else {
@@ -262,6 +249,29 @@ fn step_by_units<S: Simd>(
                 }
             }
         }
+    }
+}
+
+/// [`Activate`] for all rows of the batch; `c` is advanced in place without `c_before`.
+#[inline(always)]
+fn activate_rows<S: Simd>(
+    s: S,
+    hidden: usize,
+    sums: &mut [f32],
+    c_before: Option<&[f32]>,
+    c: &mut [f32],
+    h: &mut [f32],
+) {
+    let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
+    for (row, (gates, (c, h))) in sums.chunks_exact_mut(4 * hidden).zip(states).enumerate() {
+        let c_before = c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
+        Activate {
+            gates: by_gate(gates, hidden),
+            c_before,
+            c,
+            h,
+        }
+        .run(s);
     }
 }
 
@@ -429,21 +439,7 @@ impl Kernel for WideStep<'_> {
         let (c_before, h_before) = self.before;
         self.kernel
             .add(s, self.shape, self.batch, h_before, self.gates);
-        let states = c_before.chunks_exact(hidden).zip(
-            self.c
-                .chunks_exact_mut(hidden)
-                .zip(self.h.chunks_exact_mut(hidden)),
-        );
-        for (gates, (c_before, (c, h))) in self.gates.chunks_exact_mut(4 * hidden).zip(states) {
-            let (gates, c_before) = (by_gate(gates, hidden), Some(c_before));
-            Activate {
-                gates,
-                c_before,
-                c,
-                h,
-            }
-            .run(s);
-        }
+        activate_rows(s, hidden, self.gates, Some(c_before), self.c, self.h);
     }
 }
 
