@@ -10,7 +10,7 @@
 
 use crate::matmul::{Product, Sizes, Start};
 use crate::simd::Simd;
-use crate::tile::{self, Left, split, tiles};
+use crate::tile::{self, Ahead, Left, split, tiles};
 use core::mem::MaybeUninit;
 
 /// Products that are added up at a time.
@@ -74,10 +74,12 @@ pub(crate) unsafe fn blocked<S: Simd>(s: S, product: Product) {
                 while at < n {
                     let width = (2 * S::LANES).min(n - at);
                     let b = product.b.offset(k_at as isize * product.b_row).add(at);
+                    let next = b.wrapping_add(width);
                     copy_panel(s, b, product.b_row, depth, width, panel);
                     let b = (panel.cast_const(), 2 * S::LANES as isize);
                     let c = (product.c.add(row * n + at), n);
                     let start = start.right_of(at);
+                    let ahead = Ahead::Rows(next, product.b_row);
                     let masks = [
                         s.mask(width.min(S::LANES)),
                         s.mask(width.saturating_sub(S::LANES)),
@@ -94,9 +96,27 @@ pub(crate) unsafe fn blocked<S: Simd>(s: S, product: Product) {
                         }
                     };
                     if width == 2 * S::LANES {
-                        tiles::<S, 2, true, true>(s, (rows, depth), left, b, start, c, masks);
+                        tiles::<S, 2, true, true>(
+                            s,
+                            (rows, depth),
+                            left,
+                            b,
+                            start,
+                            c,
+                            masks,
+                            ahead,
+                        );
                     } else {
-                        tiles::<S, 2, true, false>(s, (rows, depth), left, b, start, c, masks);
+                        tiles::<S, 2, true, false>(
+                            s,
+                            (rows, depth),
+                            left,
+                            b,
+                            start,
+                            c,
+                            masks,
+                            ahead,
+                        );
                     }
                     at += width;
                 }

@@ -30,6 +30,17 @@ const fn product(sizes: &[usize]) -> usize {
     }
 }
 
+/// Numbers in a line of the caches.
+pub(crate) const LINE: usize = 16;
+
+/// The buffer from its first line of the caches on.
+#[inline(always)]
+pub(crate) fn from_line(buffer: &mut [f32]) -> &mut [f32] {
+    let before = buffer.as_ptr().align_offset(4 * LINE);
+    let before = before.min(buffer.len()).min(LINE - 1);
+    buffer.cut(before).1
+}
+
 #[inline]
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -97,15 +108,29 @@ impl LayerShape {
     pub(crate) const fn is_wide(self) -> bool {
         product(&[4, self.hidden, self.hidden]) > 8192
     }
-    /// Room for the recurrent kernel in the order in which the steps of a wide layer
-    /// read it best, if there are enough of them to pay.
+    /// Room for the kernels of a wide layer in the order in which their products read
+    /// them best: of the recurrent one, if there are enough steps to pay,
     #[inline]
-    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
+    pub(crate) const fn recurrent_panels_len(self, extent: Extent) -> usize {
         if self.is_wide() && extent.steps >= 8 {
             product(&[self.hidden, 4, self.hidden])
         } else {
             0
         }
+    }
+    /// and of the other one, if there are enough rows.
+    #[inline]
+    pub(crate) const fn input_panels_len(self, extent: Extent) -> usize {
+        if self.recurrent_panels_len(extent) > 0 && extent.rows() > 256 {
+            product(&[self.inputs, 4, self.hidden])
+        } else {
+            0
+        }
+    }
+    #[inline]
+    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
+        self.recurrent_panels_len(extent)
+            .saturating_add(self.input_panels_len(extent))
     }
     /// Room for the sums of a wide layer in inference: of steps that make up 128 rows
     /// or more, or of all there are.
@@ -301,7 +326,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The caches of all layers; before them, if the widest has 46 units or more and
-    /// there are 8 steps or more, room for its recurrent kernel.
+    /// there are 8 steps or more, room for its kernel.
     #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
         let mut len = self.panels_len(extent);
@@ -327,7 +352,7 @@ impl<'a> NetworkShape<'a> {
 
     /// Room for inference: what one layer hands to the next, twice if there are
     /// three or more; and if the widest layer has 46 units or more, the sums of its
-    /// gates and, for 8 steps or more, its recurrent kernel.
+    /// gates and, for 8 steps or more, its kernel.
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
         let products = self
@@ -338,8 +363,17 @@ impl<'a> NetworkShape<'a> {
 
     #[inline]
     pub(crate) const fn panels_len(self, extent: Extent) -> usize {
-        let hidden = self.widest();
-        LayerShape { inputs: 1, hidden }.panels_len(extent)
+        let mut len = 0;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = max(len, layer.panels_len(extent));
+            index += 1;
+        }
+        if len > 0 {
+            // They begin with a line of the caches, wherever the buffer does.
+            len = len.saturating_add(LINE - 1);
+        }
+        len
     }
 
     #[inline]

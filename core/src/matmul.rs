@@ -15,7 +15,7 @@
 use crate::blocked::blocked;
 use crate::simd::{Kernel, Simd, fitting};
 use crate::sweep::sweep;
-use crate::tile::{Left, tiles};
+use crate::tile::{Ahead, Left, tiles};
 
 /// Numbers in a buffer that are walked by row and column, forwards or backwards.
 #[derive(Clone, Copy)]
@@ -284,6 +284,7 @@ impl<'a> Product<'a> {
                 self.start.right_of(at),
                 (self.c.add(at), n),
                 [mask; VECTORS],
+                Ahead::Nothing,
             );
         }
     }

@@ -3,7 +3,9 @@
 
 use crate::dense::{backward_rows, forward_rows};
 use crate::error::{ShapeError, check_len};
-use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView, take, take_last};
+use crate::layout::{
+    CacheView, Cut, Extent, NetworkShape, Params, StateView, from_line, take, take_last,
+};
 use crate::loss::{check_labels, cross_entropy_rows};
 use crate::sequence;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -302,7 +304,7 @@ impl Kernel for Infer<'_> {
             let (before, _) = from.cut(extent.rows() * layer.inputs);
             let x = if index == 0 { x } else { &*before };
             let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
-            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent));
+            let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
             let room = (sums, panels);
             if index == last {
                 sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
@@ -337,7 +339,7 @@ impl Kernel for Forward<'_> {
         let mut params = model.params;
         let panels = take(&mut cache, model.shape.panels_len(extent));
         for layer in model.shape.layers() {
-            let (panels, _) = (&mut *panels).cut(layer.panels_len(extent));
+            let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
             let params = Params::cut(layer, take(&mut params, layer.params_len()));
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));

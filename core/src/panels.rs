@@ -9,7 +9,10 @@
 use crate::blocked::{DEPTH, ROWS};
 use crate::matmul::{Product, Sizes, Start, Walk};
 use crate::simd::{Kernel, Simd};
-use crate::tile::tiles;
+use crate::tile::{Ahead, tiles};
+
+/// Rows that are copied at a time: lines of the caches, where rows are columns.
+const PACKED_ROWS: usize = 16;
 
 /// Copies `b` [k, n] to `panels`, which has k·n numbers.
 #[inline(always)]
@@ -47,29 +50,38 @@ impl Kernel for Pack {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Self { k, n, b, .. } = self;
-        let mut at = 0;
-        while at < n {
-            let width = (2 * S::LANES).min(n - at);
-            // SAFETY: rows and columns lie within k and n, and the copy within k·n.
-            unsafe {
-                let panel = self.panels.add(at * k);
-                let b = b.offset(at as isize * self.column);
-                if self.column == 1 {
-                    for k in 0..k {
-                        let row = b.offset(k as isize * self.row);
-                        core::ptr::copy_nonoverlapping(row, panel.add(k * width), width);
-                    }
-                } else {
-                    for column in 0..width {
-                        let from = b.offset(column as isize * self.column);
-                        for k in 0..k {
-                            let place = panel.add(k * width + column);
-                            *place = *from.offset(k as isize * self.row);
+        // A few rows at a time, so that both are read and written along memory.
+        for k_at in (0..k).step_by(PACKED_ROWS) {
+            let rows = k_at..k.min(k_at + PACKED_ROWS);
+            let mut at = 0;
+            while at < n {
+                let width = (2 * S::LANES).min(n - at);
+                // SAFETY: rows and columns lie within k and n, and the copy within k·n.
+                unsafe {
+                    let panel = self.panels.add(at * k);
+                    let b = b.offset(at as isize * self.column);
+                    if self.column == 1 {
+                        for k in rows.clone() {
+                            let row = b.offset(k as isize * self.row);
+                            let to = panel.add(k * width);
+                            if width == 2 * S::LANES {
+                                core::ptr::copy_nonoverlapping(row, to, 2 * S::LANES);
+                            } else {
+                                core::ptr::copy_nonoverlapping(row, to, width);
+                            }
+                        }
+                    } else {
+                        for column in 0..width {
+                            let from = b.offset(column as isize * self.column);
+                            for k in rows.clone() {
+                                let place = panel.add(k * width + column);
+                                *place = *from.offset(k as isize * self.row);
+                            }
                         }
                     }
                 }
+                at += width;
             }
-            at += width;
         }
     }
 }
@@ -122,10 +134,30 @@ impl Kernel for OverPanels<'_> {
                         let b = product.b.add(at * k + k_at * width);
                         let (b, c) = ((b, width as isize), (product.c.add(row * n + at), n));
                         let (start, left) = (start.right_of(at), |row, _| a.below(row));
+                        let next = (at + width) * k + k_at * width;
+                        let ahead = Ahead::Panel(product.b.wrapping_add(next));
                         if width == 2 * S::LANES {
-                            tiles::<S, 2, true, true>(s, (rows, depth), left, b, start, c, masks);
+                            tiles::<S, 2, true, true>(
+                                s,
+                                (rows, depth),
+                                left,
+                                b,
+                                start,
+                                c,
+                                masks,
+                                ahead,
+                            );
                         } else {
-                            tiles::<S, 2, false, false>(s, (rows, depth), left, b, start, c, masks);
+                            tiles::<S, 2, false, false>(
+                                s,
+                                (rows, depth),
+                                left,
+                                b,
+                                start,
+                                c,
+                                masks,
+                                ahead,
+                            );
                         }
                     }
                     at += width;

@@ -147,8 +147,7 @@ impl Infer<'_> {
             panels,
         } = self;
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
-        let (_, kernel) = params.split_kernel(shape);
-        let kernel = Recurrent::new(s, shape, extent, kernel, panels);
+        let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
         let steps = sums.len() / (4 * units);
         let chunk = steps.max(1);
         let mut h_before: &[f32] = state.h;
@@ -157,7 +156,7 @@ impl Infer<'_> {
             if steps > 0 {
                 let rows = x.len() / shape.inputs;
                 let (sums, _) = (&mut *sums).cut(rows * 4 * shape.hidden);
-                input_sums(s, shape, rows, params, x, sums);
+                input_sums(s, shape, rows, params, input_panels, x, sums);
                 let steps = sums
                     .chunks_exact_mut(4 * units)
                     .zip(y.chunks_exact_mut(units));
@@ -289,13 +288,14 @@ fn by_gate(gates: &mut [f32], part: usize) -> [&mut [f32]; 4] {
     [i, j, f, o]
 }
 
-/// `sums` `[R, 4, H]` = bias + x·Wx.
+/// `sums` `[R, 4, H]` = bias + x·Wx, from the kernel's panels if there are any.
 #[inline(always)]
 fn input_sums<S: Simd>(
     s: S,
     shape: LayerShape,
     rows: usize,
     params: Params<&[f32]>,
+    panels: &[f32],
     x: &[f32],
     sums: &mut [f32],
 ) {
@@ -306,8 +306,36 @@ fn input_sums<S: Simd>(
         n: 4 * hidden,
         k: inputs,
     };
-    let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, 4 * hidden));
-    matmul(s, sizes, x, kernel, Start::Row(params.bias), sums);
+    let (x, bias) = (Walk::rows(x, inputs), Start::Row(params.bias));
+    if panels.is_empty() {
+        matmul(s, sizes, x, Walk::rows(kernel, 4 * hidden), bias, sums);
+    } else {
+        matmul_panels(s, sizes, x, panels, bias, sums);
+    }
+}
+
+/// The kernels as their products read them best, and the panels of the input's, which
+/// are none if there is no room for them.
+#[inline(always)]
+fn pack_kernels<'a, S: Simd>(
+    s: S,
+    shape: LayerShape,
+    extent: Extent,
+    params: Params<&'a [f32]>,
+    panels: &'a mut [f32],
+) -> (Recurrent<'a>, &'a [f32]) {
+    let (input, recurrent) = params.split_kernel(shape);
+    let (own, of_input) = panels.cut(shape.recurrent_panels_len(extent));
+    let of_input = if S::BLOCKED && of_input.len() == input.len() {
+        let width = 4 * shape.hidden;
+        let kernel = Walk::rows(input, width);
+        pack(s, (shape.inputs, width), kernel, of_input);
+        &*of_input
+    } else {
+        &[]
+    };
+    let recurrent = Recurrent::new(s, shape, extent, recurrent, own);
+    (recurrent, of_input)
 }
 
 /// The recurrent kernel, in the order in which its products read it best.
@@ -383,9 +411,17 @@ pub(crate) fn forward<S: Simd>(
     if units == 0 {
         return;
     }
-    input_sums(s, shape, extent.rows(), params, x, cache.gates);
     let (_, rows) = params.split_kernel(shape);
-    let kernel = Recurrent::new(s, shape, extent, rows, panels);
+    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
+    input_sums(
+        s,
+        shape,
+        extent.rows(),
+        params,
+        input_panels,
+        x,
+        cache.gates,
+    );
     let (mut c_before, c_after) = cache.c.cut(units);
     let (mut h_before, h_after) = cache.h.cut(units);
     copy(c_before, state.c);

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::layout::LINE;
 use crate::matmul::Start;
 use crate::simd::Simd;
 
@@ -60,6 +61,41 @@ macro_rules! with_rows {
     };
 }
 
+/// What is brought to the second cache while tiles are computed, because it comes next.
+#[derive(Clone, Copy)]
+pub(crate) enum Ahead {
+    /// Nothing: all is near.
+    Nothing,
+    /// A panel, from where it begins.
+    Panel(*const f32),
+    /// Rows so far apart, the first from where it begins, of which a panel will be made.
+    Rows(*const f32, isize),
+}
+
+impl Ahead {
+    /// Where tile number `index` of `tiles` begins to ask, and how far it goes on with
+    /// each of the `k` products; a panel is `width` wide.
+    #[inline(always)]
+    fn share(
+        self,
+        (index, tiles): (usize, usize),
+        k: usize,
+        width: usize,
+    ) -> Option<(*const f32, isize)> {
+        match self {
+            Self::Nothing => None,
+            Self::Panel(panel) => {
+                let part = width / tiles.max(1);
+                Some((panel.wrapping_add(index * k * part), part as isize))
+            }
+            Self::Rows(rows, apart) => {
+                let column = index * LINE;
+                (column < width).then_some((rows.wrapping_add(column), apart))
+            }
+        }
+    }
+}
+
 /// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
 ///
 /// # Safety
@@ -80,11 +116,14 @@ pub(crate) unsafe fn tiles<
     start: Start,
     c: (*mut f32, usize),
     masks: [S::Mask; VECTORS],
+    ahead: Ahead,
 ) {
     let (large, size, small) = split(m, ROWS);
-    let mut row = 0;
+    let (mut row, mut index) = (0, 0);
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
+            let ahead = ahead.share((index, large + small), k, VECTORS * S::LANES);
+            index += 1;
             let a = left(row, rows);
             // SAFETY: the tiles cover the rows once each.
             unsafe {
@@ -95,7 +134,7 @@ pub(crate) unsafe fn tiles<
                     tile,
                     S,
                     [VECTORS, B_WHOLE, C_WHOLE],
-                    (s, k, a, b, start, c, masks)
+                    (s, k, a, b, start, c, masks, ahead)
                 );
             }
             row += rows;
@@ -122,6 +161,7 @@ unsafe fn tile<
     start: Start,
     (c, c_row): (*mut f32, usize),
     masks: [S::Mask; VECTORS],
+    ahead: Option<(*const f32, isize)>,
 ) {
     // A vector that the mask leaves out may lie past the end: wrapping.
     let place = |i: usize, j: usize| c.wrapping_add(i * c_row + j * S::LANES);
@@ -143,6 +183,10 @@ unsafe fn tile<
                 for (i, row) in sum.iter_mut().enumerate() {
                     for (j, v) in row.iter_mut().enumerate() {
                         *v = s.load_part::<C_WHOLE>(place(i, j), masks[j]);
+                        if ahead.is_some() {
+                            // The tile to the right is the next of these rows.
+                            s.fetch(place(i, j + VECTORS));
+                        }
                     }
                 }
             }
@@ -150,6 +194,9 @@ unsafe fn tile<
         for k in 0..k as isize {
             let b = b.offset(k * b_row);
             let x = a.data.offset(k * a.column);
+            if let Some((next, apart)) = ahead {
+                s.fetch(next.wrapping_offset(k * apart));
+            }
             let mut columns = [s.splat(0.0); VECTORS];
             for (j, v) in columns.iter_mut().enumerate() {
                 *v = s.load_part::<B_WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);

@@ -48,6 +48,10 @@ pub trait Simd: Copy {
     /// its callers.
     fn outline<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
+    #[inline(always)]
+    fn fetch(self, _p: *const f32) {}
+
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// The first `lanes` lanes (at most [`LANES`](Simd::LANES)).

@@ -35,6 +35,10 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
         self.0.outline(kernel)
     }
     #[inline(always)]
+    fn fetch(self, p: *const f32) {
+        self.0.fetch(p);
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
         [self.0.splat(x); N]
     }

@@ -92,6 +92,12 @@ macro_rules! fused_vectors {
             }
 
             #[inline(always)]
+            fn fetch(self, p: *const f32) {
+                // SAFETY: a hint; it never faults.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            }
+
+            #[inline(always)]
             fn splat(self, x: f32) -> Floats {
                 // SAFETY: T.
                 unsafe { set1_ps(x) }
@@ -244,6 +250,12 @@ impl Simd for Avx512 {
         // SAFETY: T.
         unsafe { outlined_avx512(kernel) }
     }
+    #[inline(always)]
+    fn fetch(self, p: *const f32) {
+        // SAFETY: a hint; it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: T.
