@@ -494,23 +494,38 @@ impl Kernel for StepBackward<'_> {
 impl Elementwise for StepBackward<'_> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
-        let one = s.splat(1.0);
-        // 1 − v²
-        let slope = |v: S::V| s.fma(s.sub(s.splat(0.0), v), v, one);
-        // v·(1 − v)
-        let sigmoid_slope = |v: S::V| s.mul(v, s.sub(one, v));
-        let [i, j, f, o] = &mut self.gates;
-        let (vi, vj, vf, vo) = (at.load(i), at.load(j), at.load(f), at.load(o));
-        let tanh_c = tanh(s, at.load(self.c));
-        let dh = s.add(at.load(self.dy), at.load(self.dh));
-        let dc = s.fma(s.mul(dh, vo), slope(tanh_c), at.load(self.dc));
-        at.store(i, s.mul(s.mul(dc, vj), sigmoid_slope(vi)));
-        at.store(j, s.mul(s.mul(dc, vi), slope(vj)));
-        at.store(
-            f,
-            s.mul(s.mul(dc, at.load(self.c_before)), sigmoid_slope(vf)),
-        );
-        at.store(o, s.mul(s.mul(dh, tanh_c), sigmoid_slope(vo)));
-        at.store(self.dc, s.mul(dc, vf));
+        let gates = self.gates.each_ref().map(|gate| at.load(gate));
+        let states = (at.load(self.c_before), at.load(self.c));
+        let gradients = (at.load(self.dy), at.load(self.dh), at.load(self.dc));
+        let (dgates, dc) = step_gradients(s, gates, states, gradients);
+        for (gate, v) in self.gates.iter_mut().zip(dgates) {
+            at.store(gate, v);
+        }
+        at.store(self.dc, dc);
     }
+}
+
+/// The formulas of [`StepBackward`]: the gradients of the four sums, and `dc_before`.
+#[inline(always)]
+pub(crate) fn step_gradients<S: Simd>(
+    s: S,
+    [i, j, f, o]: [S::V; 4],
+    (c_before, c): (S::V, S::V),
+    (dy, dh, dc): (S::V, S::V, S::V),
+) -> ([S::V; 4], S::V) {
+    let one = s.splat(1.0);
+    // 1 − v²
+    let slope = |v: S::V| s.fma(s.sub(s.splat(0.0), v), v, one);
+    // v·(1 − v)
+    let sigmoid_slope = |v: S::V| s.mul(v, s.sub(one, v));
+    let tanh_c = tanh(s, c);
+    let dh = s.add(dy, dh);
+    let dc = s.fma(s.mul(dh, o), slope(tanh_c), dc);
+    let dgates = [
+        s.mul(s.mul(dc, j), sigmoid_slope(i)),
+        s.mul(s.mul(dc, i), slope(j)),
+        s.mul(s.mul(dc, c_before), sigmoid_slope(f)),
+        s.mul(s.mul(dh, tanh_c), sigmoid_slope(o)),
+    ];
+    (dgates, s.mul(dc, f))
 }

@@ -54,6 +54,7 @@ pub mod layout;
 pub mod loss;
 pub mod optimizer;
 
+mod backward;
 mod blocked;
 mod cell;
 mod classifier;

@@ -15,7 +15,7 @@
 use crate::blocked::blocked;
 use crate::simd::{Kernel, Simd, fitting};
 use crate::sweep::sweep;
-use crate::tile::{Ahead, Left, tiles};
+use crate::tile::{Ahead, Left, ROWS, tiles};
 
 /// Numbers in a buffer that are walked by row and column, forwards or backwards.
 #[derive(Clone, Copy)]
@@ -177,7 +177,9 @@ impl Kernel for Product<'_> {
         let Sizes { m, n, k } = self.sizes;
         // SAFETY: the pointers cover the sizes.
         unsafe {
-            if n.saturating_mul(k) <= SMALL {
+            // One tile of rows reads `b` once, so there is nothing to gain by a copy.
+            let once = m <= ROWS && n <= 4 * S::LANES;
+            if once || n.saturating_mul(k) <= SMALL {
                 self.tile_by_tile(s);
             } else if m <= 3 {
                 sweep(s, self);

@@ -10,12 +10,13 @@
 //! first (in a step from the last batch row to the first), so that a sequence
 //! that is cut into calls, the last one done first, gives the same bits.
 
+use crate::backward::narrow_step;
 use crate::cell::{Activate, Before, Order, StepBackward, step, step_from_sums};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul};
 use crate::packed::pack_kernel;
 use crate::panels::{matmul_panels, pack};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, fitting};
 use crate::transpose::transpose;
 
 /// `to` = `from`, up to the shorter one.
@@ -521,7 +522,24 @@ pub(crate) fn backward_steps<S: Simd>(
         .gates
         .rchunks_exact_mut(4 * units)
         .zip(dy.rchunks_exact(units));
+    let narrow = fitting(s, hidden, HoldsIn(hidden));
     for ((gates, dy), (c_before, c)) in steps.zip(states) {
+        if narrow {
+            fitting(
+                s,
+                hidden,
+                NarrowStep {
+                    hidden,
+                    batch: extent.batch,
+                    gates,
+                    given: (c_before, c, dy),
+                    dc: &mut *dstate.c,
+                    dh: &mut *dstate.h,
+                    transposed,
+                },
+            );
+            continue;
+        }
         s.outline(BackwardRows {
             hidden,
             gates: &mut *gates,
@@ -543,6 +561,44 @@ pub(crate) fn backward_steps<S: Simd>(
             let kernel = Walk::rows(transposed, hidden);
             matmul(s, sizes, gates, kernel, Start::Zero, dstate.h);
         }
+    }
+}
+
+/// Whether one of the vectors holds so many numbers.
+struct HoldsIn(usize);
+
+impl Kernel for HoldsIn {
+    type Output = bool;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> bool {
+        self.0 <= S::LANES
+    }
+}
+
+/// The arguments of [`narrow_step`].
+struct NarrowStep<'a> {
+    hidden: usize,
+    batch: usize,
+    gates: &'a mut [f32],
+    given: (&'a [f32], &'a [f32], &'a [f32]),
+    dc: &'a mut [f32],
+    dh: &'a mut [f32],
+    transposed: &'a [f32],
+}
+
+impl Kernel for NarrowStep<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        narrow_step(
+            s,
+            self.hidden,
+            self.batch,
+            self.gates,
+            self.given,
+            (self.dc, self.dh),
+            self.transposed,
+        );
     }
 }
 

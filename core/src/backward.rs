@@ -1,0 +1,139 @@
+//! One step backward through a layer of so few units that a vector holds them: the
+//! gradients of the gates and of the hidden state before, with nothing but the buffers
+//! of the layer itself in between.
+//!
+//! ```text
+//! dh_before = Σ dgates(k) · Wh(·, k)        k over the gates, their units ascending
+//! ```
+//!
+//! The sum is the chain of a matrix product from zero, so wider layers, which take one,
+//! have the same bits.
+
+#![allow(unsafe_code)]
+
+use crate::cell::step_gradients;
+use crate::simd::{Kernel, Several, Simd};
+use crate::tile::split;
+
+/// Batch rows of a tile: the elementwise part keeps some ten vectors of each.
+const ROWS: usize = 3;
+
+/// One step of `batch` rows; a vector holds the units.
+///
+/// `gates` `[B, 4, H]`, `dh` and `dc` `[B, H]` are those of
+/// [`StepBackward`](crate::cell::StepBackward), and `dh` becomes the gradient of the hidden
+/// state before; `c_before`, `c` and `dy` `[B, H]`; `transposed` `[4, H, H]`.
+#[inline(always)]
+pub(crate) fn narrow_step<S: Simd>(
+    s: S,
+    hidden: usize,
+    batch: usize,
+    gates: &mut [f32],
+    (c_before, c, dy): (&[f32], &[f32], &[f32]),
+    (dc, dh): (&mut [f32], &mut [f32]),
+    transposed: &[f32],
+) {
+    let units = batch * hidden;
+    let fits = hidden <= S::LANES
+        && gates.len() == 4 * units
+        && [c_before, c, dy, dc, dh].iter().all(|b| b.len() == units)
+        && transposed.len() == 4 * hidden * hidden;
+    debug_assert!(fits, "a buffer of the step has the wrong length");
+    if !fits {
+        return;
+    }
+    let step = Step {
+        hidden,
+        gates: gates.as_mut_ptr(),
+        c_before: c_before.as_ptr(),
+        c: c.as_ptr(),
+        dy: dy.as_ptr(),
+        dc: dc.as_mut_ptr(),
+        dh: dh.as_mut_ptr(),
+        transposed: transposed.as_ptr(),
+    };
+    let (large, size, small) = split(batch, ROWS);
+    let mut row = 0;
+    for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
+        for _ in 0..count {
+            let step = &step;
+            match (rows, hidden == S::LANES) {
+                (1, true) => s.outline(Tile::<1, true> { step, row }),
+                (2, true) => s.outline(Tile::<2, true> { step, row }),
+                (_, true) => s.outline(Tile::<3, true> { step, row }),
+                (1, false) => s.outline(Tile::<1, false> { step, row }),
+                (2, false) => s.outline(Tile::<2, false> { step, row }),
+                (_, false) => s.outline(Tile::<3, false> { step, row }),
+            }
+            row += rows;
+        }
+    }
+}
+
+/// The buffers of one step.
+struct Step {
+    hidden: usize,
+    gates: *mut f32,
+    c_before: *const f32,
+    c: *const f32,
+    dy: *const f32,
+    dc: *mut f32,
+    dh: *mut f32,
+    transposed: *const f32,
+}
+
+/// `ROWS` rows from `row` on, which lie within the step's; `WHOLE`, the units fill a vector.
+struct Tile<'a, const ROWS: usize, const WHOLE: bool> {
+    step: &'a Step,
+    row: usize,
+}
+
+impl<const ROWS: usize, const WHOLE: bool> Kernel for Tile<'_, ROWS, WHOLE> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, row } = self;
+        let hidden = step.hidden;
+        let mask = s.mask(hidden);
+        // SAFETY: the rows lie within the buffers, as the type promises, and their units
+        // within the mask.
+        unsafe {
+            let rows = |p: *const f32, apart: usize| {
+                let mut v = [s.splat(0.0); ROWS];
+                for (r, v) in v.iter_mut().enumerate() {
+                    *v = s.load_part::<WHOLE>(p.add(r * apart), mask);
+                }
+                v
+            };
+            let at = row * hidden;
+            let gates = step.gates.add(4 * at);
+            let [i, j, f, o] = [0, 1, 2, 3].map(|g| rows(gates.add(g * hidden), 4 * hidden));
+            let [c_before, c, dy] =
+                [step.c_before, step.c, step.dy].map(|p| rows(p.add(at), hidden));
+            let [dc, dh] = [step.dc, step.dh].map(|p| rows(p.add(at), hidden));
+            let (dgates, dc) = step_gradients(
+                Several::<S, ROWS>(s),
+                [i, j, f, o],
+                (c_before, c),
+                (dy, dh, dc),
+            );
+            for r in 0..ROWS {
+                s.store_part::<WHOLE>(step.dc.add(at + r * hidden), dc[r], mask);
+                for (g, dgate) in dgates.iter().enumerate() {
+                    let place = gates.add((4 * r + g) * hidden);
+                    s.store_part::<WHOLE>(place, dgate[r], mask);
+                }
+            }
+            let mut sums = [s.splat(0.0); ROWS];
+            for k in 0..4 * hidden {
+                let w = s.load_part::<WHOLE>(step.transposed.add(k * hidden), mask);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.fma(s.splat(*gates.add(4 * r * hidden + k)), w, *sum);
+                }
+            }
+            for (r, sum) in sums.into_iter().enumerate() {
+                s.store_part::<WHOLE>(step.dh.add(at + r * hidden), sum, mask);
+            }
+        }
+    }
+}
