@@ -3,7 +3,7 @@
 //!
 //! A panel of the right operand, as wide as a tile, stays in the first cache while
 //! all rows of a block of the left operand pass by. The copies are on the stack,
-//! about 130 KiB. Sums over more than [`DEPTH`] are kept in the output
+//! about 180 KiB. Sums over more than [`DEPTH`] are kept in the output
 //! between blocks, so the chains are those of every other walk.
 
 #![allow(unsafe_code)]
@@ -14,11 +14,11 @@ use crate::tile::{self, Ahead, Left, split, tiles};
 use core::mem::MaybeUninit;
 
 /// Products that are added up at a time.
-pub(crate) const DEPTH: usize = 256;
+const DEPTH: usize = 256;
 /// Rows of the left operand that are copied, and so stay in the second cache.
-const COPIED_ROWS: usize = 96;
+const COPIED_ROWS: usize = 144;
 /// Rows of the left operand that are read where they are.
-pub(crate) const ROWS: usize = 240;
+const ROWS: usize = 240;
 /// Columns of the widest tile.
 const WIDTH: usize = 32;
 
@@ -36,10 +36,12 @@ impl<const N: usize> Room<N> {
     }
 }
 
+/// The product; `PACKED`, its right operand is in panels already.
+///
 /// # Safety
 /// The product's pointers cover its sizes.
 #[inline(always)]
-pub(crate) unsafe fn blocked<S: Simd>(s: S, product: Product) {
+pub(crate) unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product) {
     const { assert!(2 * S::LANES <= WIDTH) };
     let Sizes { m, n, k } = product.sizes;
     let mut panel = Room::<{ DEPTH * WIDTH }>::new();
@@ -48,82 +50,66 @@ pub(crate) unsafe fn blocked<S: Simd>(s: S, product: Product) {
     // Rows that lie along memory are read as they are.
     let copied = product.a.column != 1;
     let most = if copied { COPIED_ROWS } else { ROWS };
-    let mut k_at = 0;
-    while k_at < k {
-        let depth = DEPTH.min(k - k_at);
+    let most_depth = k.div_ceil(k.div_ceil(DEPTH));
+    for k_at in (0..k).step_by(most_depth) {
+        let depth = most_depth.min(k - k_at);
         let start = if k_at == 0 {
             product.start
         } else {
             Start::Output
         };
-        let mut row = 0;
-        while row < m {
-            // A last block of few rows would not pay for its panels.
-            let rows = if m - row >= 2 * most {
-                most
-            } else {
-                (m - row).div_ceil((m - row).div_ceil(most))
-            };
+        // Of about one size, because few rows would not pay for their panels.
+        let most_rows = m.div_ceil(m.div_ceil(most));
+        for row in (0..m).step_by(most_rows) {
+            let rows = most_rows.min(m - row);
             // SAFETY: the block lies within the sizes, and its copies in their rooms.
             unsafe {
                 let a = product.a.below(row).right_of(k_at);
                 if copied {
                     copy_left(a, rows, depth, copy);
                 }
+                let left = |row: usize, rows: usize| {
+                    if copied {
+                        Left {
+                            data: copy.cast_const().wrapping_add(row * depth),
+                            row: 1,
+                            column: rows as isize,
+                        }
+                    } else {
+                        a.below(row)
+                    }
+                };
                 let mut at = 0;
                 while at < n {
                     let width = (2 * S::LANES).min(n - at);
-                    let b = product.b.offset(k_at as isize * product.b_row).add(at);
-                    let next = b.wrapping_add(width);
-                    copy_panel(s, b, product.b_row, depth, width, panel);
-                    let b = (panel.cast_const(), 2 * S::LANES as isize);
+                    let (b, ahead) = if PACKED {
+                        let b = product.b.add(at * k + k_at * width);
+                        let next = b.wrapping_add(width * k);
+                        ((b, width as isize), Ahead::Panel(next))
+                    } else {
+                        let b = product.b.offset(k_at as isize * product.b_row).add(at);
+                        copy_panel(s, b, product.b_row, depth, width, panel);
+                        let next = b.wrapping_add(width);
+                        let b = (panel.cast_const(), 2 * S::LANES as isize);
+                        (b, Ahead::Rows(next, product.b_row))
+                    };
                     let c = (product.c.add(row * n + at), n);
-                    let start = start.right_of(at);
-                    let ahead = Ahead::Rows(next, product.b_row);
+                    let (size, start) = ((rows, depth), start.right_of(at));
                     let masks = [
                         s.mask(width.min(S::LANES)),
                         s.mask(width.saturating_sub(S::LANES)),
                     ];
-                    let left = |row: usize, rows: usize| {
-                        if copied {
-                            Left {
-                                data: copy.cast_const().wrapping_add(row * depth),
-                                row: 1,
-                                column: rows as isize,
-                            }
-                        } else {
-                            a.below(row)
-                        }
-                    };
                     if width == 2 * S::LANES {
-                        tiles::<S, 2, true, true>(
-                            s,
-                            (rows, depth),
-                            left,
-                            b,
-                            start,
-                            c,
-                            masks,
-                            ahead,
-                        );
+                        tiles::<S, 2, true, true>(s, size, left, b, start, c, masks, ahead);
+                    } else if PACKED {
+                        tiles::<S, 2, false, false>(s, size, left, b, start, c, masks, ahead);
                     } else {
-                        tiles::<S, 2, true, false>(
-                            s,
-                            (rows, depth),
-                            left,
-                            b,
-                            start,
-                            c,
-                            masks,
-                            ahead,
-                        );
+                        tiles::<S, 2, true, false>(s, size, left, b, start, c, masks, ahead);
                     }
                     at += width;
                 }
             }
-            row += rows;
         }
-        k_at += depth;
     }
 }
 

@@ -184,7 +184,7 @@ impl Kernel for Product<'_> {
             } else if m <= 3 {
                 sweep(s, self);
             } else if S::BLOCKED {
-                blocked(s, self);
+                blocked::<S, false>(s, self);
             } else {
                 self.tile_by_tile(s);
             }

@@ -8,7 +8,7 @@
 
 use crate::cell::PANEL;
 use crate::flat::Flat;
-use crate::layout::{Cut, LayerShape, Params, take};
+use crate::layout::{LayerShape, Params};
 use crate::network::Network;
 use crate::sequence::copy;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -118,12 +118,21 @@ pub(crate) fn pack_layer(shape: LayerShape, to: Params<&mut [f32]>, from: Params
 
 /// A kernel `[K, 4, H]` in panels `[H / 16][K, 4, 16]`, the last one narrower.
 pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
-    let mut rest = to;
-    for unit in (0..hidden).step_by(PANEL) {
-        let units = PANEL.min(hidden - unit);
-        for gate in kernel.chunks_exact(hidden) {
-            let (_, from) = gate.cut(unit);
-            copy(take(&mut rest, units), from);
+    /// Rows of a gate that are copied at a time, so that both are walked along memory.
+    const ROWS: usize = 32;
+    let rows = kernel.len() / hidden;
+    for first in (0..rows).step_by(ROWS) {
+        for unit in (0..hidden).step_by(PANEL) {
+            let units = PANEL.min(hidden - unit);
+            for row in first..rows.min(first + ROWS) {
+                let (from, place) = (row * hidden + unit, unit * rows + row * units);
+                if let (Some(to), Some(from)) = (
+                    to.get_mut(place..place + units),
+                    kernel.get(from..from + units),
+                ) {
+                    to.copy_from_slice(from);
+                }
+            }
         }
     }
 }

@@ -1,18 +1,17 @@
 //! The right operand of a product that is taken again and again, copied once to where
-//! [`tiles`] read it in order.
+//! [`tiles`](crate::tile::tiles) read it in order.
 //!
 //! A panel is as wide as a tile, its rows one after the other; the last one may be
 //! narrower. So the copy is as large as the operand, and lasts for a call.
 
 #![allow(unsafe_code)]
 
-use crate::blocked::{DEPTH, ROWS};
+use crate::blocked::blocked;
 use crate::matmul::{Product, Sizes, Start, Walk};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Ahead, tiles};
 
 /// Rows that are copied at a time: lines of the caches, where rows are columns.
-const PACKED_ROWS: usize = 16;
+const ROWS: usize = 16;
 
 /// Copies `b` [k, n] to `panels`, which has k·n numbers.
 #[inline(always)]
@@ -51,8 +50,8 @@ impl Kernel for Pack {
     fn run<S: Simd>(self, _: S) {
         let Self { k, n, b, .. } = self;
         // A few rows at a time, so that both are read and written along memory.
-        for k_at in (0..k).step_by(PACKED_ROWS) {
-            let rows = k_at..k.min(k_at + PACKED_ROWS);
+        for k_at in (0..k).step_by(ROWS) {
+            let rows = k_at..k.min(k_at + ROWS);
             let mut at = 0;
             while at < n {
                 let width = (2 * S::LANES).min(n - at);
@@ -109,60 +108,7 @@ impl Kernel for OverPanels<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let product = self.0;
-        let Sizes { m, n, k } = product.sizes;
-        let most = k.div_ceil(k.div_ceil(DEPTH));
-        for k_at in (0..k).step_by(most) {
-            let depth = most.min(k - k_at);
-            let start = if k_at == 0 {
-                product.start
-            } else {
-                Start::Output
-            };
-            for row in (0..m).step_by(ROWS) {
-                let rows = ROWS.min(m - row);
-                let a = product.a.below(row).right_of(k_at);
-                let mut at = 0;
-                while at < n {
-                    let width = (2 * S::LANES).min(n - at);
-                    let masks = [
-                        s.mask(width.min(S::LANES)),
-                        s.mask(width.saturating_sub(S::LANES)),
-                    ];
-                    // SAFETY: the pointers cover the sizes, in panels or in rows.
-                    unsafe {
-                        let b = product.b.add(at * k + k_at * width);
-                        let (b, c) = ((b, width as isize), (product.c.add(row * n + at), n));
-                        let (start, left) = (start.right_of(at), |row, _| a.below(row));
-                        let next = (at + width) * k + k_at * width;
-                        let ahead = Ahead::Panel(product.b.wrapping_add(next));
-                        if width == 2 * S::LANES {
-                            tiles::<S, 2, true, true>(
-                                s,
-                                (rows, depth),
-                                left,
-                                b,
-                                start,
-                                c,
-                                masks,
-                                ahead,
-                            );
-                        } else {
-                            tiles::<S, 2, false, false>(
-                                s,
-                                (rows, depth),
-                                left,
-                                b,
-                                start,
-                                c,
-                                masks,
-                                ahead,
-                            );
-                        }
-                    }
-                    at += width;
-                }
-            }
-        }
+        // SAFETY: the pointers cover the sizes, in panels as they would in rows.
+        unsafe { blocked::<S, true>(s, self.0) }
     }
 }

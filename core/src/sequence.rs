@@ -699,16 +699,20 @@ pub(crate) fn backward_products<S: Simd>(
 
     if let Some((dx, transposed)) = dx {
         let (input_kernel, _) = params.split_kernel(shape);
-        transpose(s, transposed, input_kernel, 4 * hidden);
         let sizes = Sizes {
             m: rows,
             n: inputs,
             k: 4 * hidden,
         };
-        let (gates, kernel) = (
-            Walk::rows(cache.gates, 4 * hidden),
-            Walk::rows(transposed, inputs),
-        );
-        matmul(s, sizes, gates, kernel, Start::Zero, dx);
+        let gates = Walk::rows(cache.gates, 4 * hidden);
+        if S::BLOCKED && shape.is_wide() {
+            let columns = Walk::rows(input_kernel, 4 * hidden).transposed();
+            pack(s, (4 * hidden, inputs), columns, transposed);
+            matmul_panels(s, sizes, gates, transposed, Start::Zero, dx);
+        } else {
+            transpose(s, transposed, input_kernel, 4 * hidden);
+            let kernel = Walk::rows(transposed, inputs);
+            matmul(s, sizes, gates, kernel, Start::Zero, dx);
+        }
     }
 }
