@@ -130,7 +130,12 @@ pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
                     to.get_mut(place..place + units),
                     kernel.get(from..from + units),
                 ) {
-                    to.copy_from_slice(from);
+                    // A whole panel's row is a few vectors; the length of any other is
+                    // known too late for that.
+                    match (to.first_chunk_mut::<PANEL>(), from.first_chunk::<PANEL>()) {
+                        (Some(to), Some(from)) => *to = *from,
+                        _ => to.copy_from_slice(from),
+                    }
                 }
             }
         }
