@@ -119,7 +119,7 @@ pub(crate) fn pack_layer(shape: LayerShape, to: Params<&mut [f32]>, from: Params
 /// A kernel `[K, 4, H]` in panels `[H / 16][K, 4, 16]`, the last one narrower.
 pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
-    const ROWS: usize = 32;
+    const ROWS: usize = 8;
     let rows = kernel.len() / hidden;
     for first in (0..rows).step_by(ROWS) {
         for unit in (0..hidden).step_by(PANEL) {
