@@ -132,93 +132,146 @@ impl Setup<'_> {
     }
 }
 
+fn check_rows(case: &Case) {
+    let (setup, extent) = (case.setup(), case.extent);
+    let alone = Extent { batch: 1, ..extent };
+    each_level(|_| {
+        let mut state = setup.state.clone();
+        let y = setup.infer(extent, &setup.x, &mut state);
+        let mut dstate = vec![0.25; state.len()];
+        let (mut again, mut unused) = (setup.state.clone(), vec![0.0; setup.params.len()]);
+        let dx = setup.train(
+            extent,
+            &setup.x,
+            &setup.dy,
+            &mut again,
+            &mut dstate,
+            &mut unused,
+        );
+        for row in 0..extent.batch {
+            let x = Setup::row(&setup.x, extent, row);
+            let initial = setup.state_row(&setup.state, extent.batch, row);
+            let mut own_state = initial.clone();
+            let own_y = setup.infer(alone, &x, &mut own_state);
+            assert_eq!(bits(&own_y), bits(&Setup::row(&y, extent, row)));
+            let rows_state = setup.state_row(&state, extent.batch, row);
+            assert_eq!(bits(&own_state), bits(&rows_state));
+
+            let mut own_dstate = vec![0.25; initial.len()];
+            let dy = Setup::row(&setup.dy, extent, row);
+            let (mut s, mut g) = (initial, vec![0.0; setup.params.len()]);
+            let own_dx = setup.train(alone, &x, &dy, &mut s, &mut own_dstate, &mut g);
+            assert_eq!(bits(&own_dx), bits(&Setup::row(&dx, extent, row)));
+            let rows_dstate = setup.state_row(&dstate, extent.batch, row);
+            assert_eq!(bits(&own_dstate), bits(&rows_dstate));
+        }
+    });
+}
+
+fn check_cut(case: &Case, cut: usize) {
+    let (setup, extent) = (case.setup(), case.extent);
+    let cut = cut.min(extent.steps);
+    let (first, second) = (
+        Extent {
+            steps: cut,
+            ..extent
+        },
+        Extent {
+            steps: extent.steps - cut,
+            ..extent
+        },
+    );
+    let (x1, x2) = setup.x.split_at(first.rows() * case.inputs);
+    let (dy1, dy2) = setup.dy.split_at(first.rows() * setup.shape.outputs());
+    each_level(|_| {
+        let mut state = setup.state.clone();
+        let y = setup.infer(extent, &setup.x, &mut state);
+        let mut cut_state = setup.state.clone();
+        let mut cut_y = setup.infer(first, x1, &mut cut_state);
+        let middle = cut_state.clone();
+        cut_y.extend(setup.infer(second, x2, &mut cut_state));
+        assert_eq!(bits(&cut_y), bits(&y));
+        assert_eq!(bits(&cut_state), bits(&state));
+
+        // Backward: the last call first, handing on the gradient of the state.
+        let (mut dstate, mut gradients) = (vec![0.25; state.len()], vec![0.0; setup.params.len()]);
+        let (mut cut_dstate, mut cut_gradients) = (dstate.clone(), gradients.clone());
+        let mut s = setup.state.clone();
+        let dx = setup.train(
+            extent,
+            &setup.x,
+            &setup.dy,
+            &mut s,
+            &mut dstate,
+            &mut gradients,
+        );
+        let mut s = middle;
+        let dx2 = setup.train(second, x2, dy2, &mut s, &mut cut_dstate, &mut cut_gradients);
+        let mut s = setup.state.clone();
+        let mut cut_dx = setup.train(first, x1, dy1, &mut s, &mut cut_dstate, &mut cut_gradients);
+        cut_dx.extend(dx2);
+        assert_eq!(bits(&cut_dx), bits(&dx));
+        assert_eq!(bits(&cut_dstate), bits(&dstate));
+        assert_eq!(bits(&cut_gradients), bits(&gradients));
+    });
+}
+
+fn check_levels(case: &Case) {
+    let (setup, extent) = (case.setup(), case.extent);
+    same_bits_at_each_level(|| {
+        let mut state = setup.state.clone();
+        let mut out = setup.infer(extent, &setup.x, &mut state);
+        out.extend(&state);
+        let (mut s, mut dstate) = (setup.state.clone(), vec![0.25; state.len()]);
+        let mut gradients = vec![0.0; setup.params.len()];
+        out.extend(setup.train(
+            extent,
+            &setup.x,
+            &setup.dy,
+            &mut s,
+            &mut dstate,
+            &mut gradients,
+        ));
+        out.extend(dstate);
+        out.push(clip_by_global_norm(&mut gradients, 0.5));
+        out.extend(gradients);
+        out
+    });
+}
+
+#[test]
+fn kernels_packed_for_many_rows_keep_the_bits() {
+    // More than 256 rows of wide layers over 8 steps or more, which random cases seldom are.
+    let case = Case {
+        inputs: 33,
+        hidden: vec![50, 130],
+        extent: Extent {
+            steps: 9,
+            batch: 33,
+        },
+        seed: 1,
+    };
+    check_rows(&case);
+    check_cut(&case, 4);
+    check_levels(&case);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_row_does_not_see_its_batch(case in cases()) {
-        let (setup, extent) = (case.setup(), case.extent);
-        let alone = Extent { batch: 1, ..extent };
-        each_level(|_| {
-            let mut state = setup.state.clone();
-            let y = setup.infer(extent, &setup.x, &mut state);
-            let mut dstate = vec![0.25; state.len()];
-            let (mut again, mut unused) = (setup.state.clone(), vec![0.0; setup.params.len()]);
-            let dx =
-                setup.train(extent, &setup.x, &setup.dy, &mut again, &mut dstate, &mut unused);
-            for row in 0..extent.batch {
-                let x = Setup::row(&setup.x, extent, row);
-                let initial = setup.state_row(&setup.state, extent.batch, row);
-                let mut own_state = initial.clone();
-                let own_y = setup.infer(alone, &x, &mut own_state);
-                assert_eq!(bits(&own_y), bits(&Setup::row(&y, extent, row)));
-                let rows_state = setup.state_row(&state, extent.batch, row);
-                assert_eq!(bits(&own_state), bits(&rows_state));
-
-                let mut own_dstate = vec![0.25; initial.len()];
-                let dy = Setup::row(&setup.dy, extent, row);
-                let (mut s, mut g) = (initial, vec![0.0; setup.params.len()]);
-                let own_dx = setup.train(alone, &x, &dy, &mut s, &mut own_dstate, &mut g);
-                assert_eq!(bits(&own_dx), bits(&Setup::row(&dx, extent, row)));
-                let rows_dstate = setup.state_row(&dstate, extent.batch, row);
-                assert_eq!(bits(&own_dstate), bits(&rows_dstate));
-            }
-        });
+        check_rows(&case);
     }
 
     #[test]
     fn a_sequence_may_be_cut_anywhere(case in cases(), cut in 0usize..=10) {
-        let (setup, extent) = (case.setup(), case.extent);
-        let cut = cut.min(extent.steps);
-        let (first, second) =
-            (Extent { steps: cut, ..extent }, Extent { steps: extent.steps - cut, ..extent });
-        let (x1, x2) = setup.x.split_at(first.rows() * case.inputs);
-        let (dy1, dy2) = setup.dy.split_at(first.rows() * setup.shape.outputs());
-        each_level(|_| {
-            let mut state = setup.state.clone();
-            let y = setup.infer(extent, &setup.x, &mut state);
-            let mut cut_state = setup.state.clone();
-            let mut cut_y = setup.infer(first, x1, &mut cut_state);
-            let middle = cut_state.clone();
-            cut_y.extend(setup.infer(second, x2, &mut cut_state));
-            assert_eq!(bits(&cut_y), bits(&y));
-            assert_eq!(bits(&cut_state), bits(&state));
-
-            // Backward: the last call first, handing on the gradient of the state.
-            let (mut dstate, mut gradients) =
-                (vec![0.25; state.len()], vec![0.0; setup.params.len()]);
-            let (mut cut_dstate, mut cut_gradients) = (dstate.clone(), gradients.clone());
-            let mut s = setup.state.clone();
-            let dx = setup.train(extent, &setup.x, &setup.dy, &mut s, &mut dstate, &mut gradients);
-            let mut s = middle;
-            let dx2 = setup.train(second, x2, dy2, &mut s, &mut cut_dstate, &mut cut_gradients);
-            let mut s = setup.state.clone();
-            let mut cut_dx =
-                setup.train(first, x1, dy1, &mut s, &mut cut_dstate, &mut cut_gradients);
-            cut_dx.extend(dx2);
-            assert_eq!(bits(&cut_dx), bits(&dx));
-            assert_eq!(bits(&cut_dstate), bits(&dstate));
-            assert_eq!(bits(&cut_gradients), bits(&gradients));
-        });
+        check_cut(&case, cut);
     }
 
     #[test]
     fn levels_of_a_kind_agree(case in cases()) {
-        let (setup, extent) = (case.setup(), case.extent);
-        same_bits_at_each_level(|| {
-            let mut state = setup.state.clone();
-            let mut out = setup.infer(extent, &setup.x, &mut state);
-            out.extend(&state);
-            let (mut s, mut dstate) = (setup.state.clone(), vec![0.25; state.len()]);
-            let mut gradients = vec![0.0; setup.params.len()];
-            out.extend(setup.train(
-                extent, &setup.x, &setup.dy, &mut s, &mut dstate, &mut gradients,
-            ));
-            out.extend(dstate);
-            out.push(clip_by_global_norm(&mut gradients, 0.5));
-            out.extend(gradients);
-            out
-        });
+        check_levels(&case);
     }
 
     #[test]
