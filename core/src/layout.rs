@@ -326,7 +326,8 @@ impl<'a> NetworkShape<'a> {
     }
 
     /// The caches of all layers; before them, if the widest has 46 units or more and
-    /// there are 8 steps or more, room for its kernel.
+    /// there are 8 steps or more, room for its recurrent kernel, and for the inputs' kernel
+    /// too if there are more than 256 rows.
     #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
         let mut len = self.panels_len(extent);
@@ -352,7 +353,8 @@ impl<'a> NetworkShape<'a> {
 
     /// Room for inference: what one layer hands to the next, twice if there are
     /// three or more; and if the widest layer has 46 units or more, the sums of its
-    /// gates and, for 8 steps or more, its kernel.
+    /// gates and, for 8 steps or more, its recurrent kernel, with that of the inputs
+    /// if there are more than 256 rows.
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
         let products = self

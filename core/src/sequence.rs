@@ -522,9 +522,8 @@ pub(crate) fn backward_steps<S: Simd>(
         .gates
         .rchunks_exact_mut(4 * units)
         .zip(dy.rchunks_exact(units));
-    let narrow = fitting(s, hidden, HoldsIn(hidden));
     for ((gates, dy), (c_before, c)) in steps.zip(states) {
-        if narrow {
+        if hidden <= S::LANES {
             fitting(
                 s,
                 hidden,
@@ -561,17 +560,6 @@ pub(crate) fn backward_steps<S: Simd>(
             let kernel = Walk::rows(transposed, hidden);
             matmul(s, sizes, gates, kernel, Start::Zero, dstate.h);
         }
-    }
-}
-
-/// Whether one of the vectors holds so many numbers.
-struct HoldsIn(usize);
-
-impl Kernel for HoldsIn {
-    type Output = bool;
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> bool {
-        self.0 <= S::LANES
     }
 }
 
