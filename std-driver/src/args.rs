@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fused_lstm_driver::Error;
 use fused_lstm_driver::data::GivenData;
+use fused_lstm_driver::export::Format;
 use fused_lstm_driver::settings::{OptimizerName, Preset, Settings, StateMode};
 use std::path::PathBuf;
 
@@ -28,6 +29,24 @@ pub enum Command {
     Train(Box<Train>),
     /// Run a network from a file on inputs from a file.
     Run(Run),
+    /// Write the weights of a network as firmware builds them in.
+    Export(Export),
+}
+
+#[derive(Args, Debug)]
+pub struct Export {
+    /// The network: a model or a checkpoint.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub model: PathBuf,
+    /// What to write.
+    #[arg(long)]
+    pub format: Format,
+    /// Where.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Overwrite a file.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@
 
 pub mod checkpoint;
 pub mod data;
+pub mod export;
 pub mod infer;
 pub mod log;
 pub mod plot;

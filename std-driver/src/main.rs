@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             fused_lstm_driver::infer::run(&run.model, &run.input, &run.output, run.batch_first)
                 .map(|()| command::End::Done)
         }
+        args::Command::Export(e) => {
+            fused_lstm_driver::export::export(&e.model, e.format, &e.output, e.force)
+                .map(|()| command::End::Done)
+        }
     };
     match result {
         Ok(command::End::Done) => ExitCode::SUCCESS,
