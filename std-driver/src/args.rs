@@ -100,6 +100,9 @@ pub struct SettingFlags {
     /// What becomes of the state between the batches of an epoch.
     #[arg(long)]
     pub state: Option<StateMode>,
+    /// Parts of a batch that are worked on side by side, on as many cores as there are.
+    #[arg(long, value_name = "PARTS")]
+    pub shards: Option<usize>,
     /// Given data instead of random bits: x, y int32 [epochs or more, length].
     #[arg(long, value_name = "FILE.safetensors")]
     pub data: Option<PathBuf>,
@@ -201,6 +204,7 @@ impl SettingFlags {
             learning_rate: self.learning_rate.unwrap_or(base.learning_rate),
             clip_norm: self.clip_norm.or(base.clip_norm),
             state: self.state.unwrap_or(base.state),
+            shards: self.shards.unwrap_or(base.shards),
             data: self.data.clone().or(base.data),
         };
         if let (Some(data), None) = (&self.data, self.series_length) {
@@ -273,7 +277,7 @@ impl SettingFlags {
         agree!("epochs": epochs, "seed": seed, "hidden": hidden, "batch": batch);
         agree!("truncation": truncation, "echo-step": echo_step, "series-length": series_length);
         agree!("optimizer": optimizer, "learning-rate": learning_rate, "clip-norm": clip_norm);
-        agree!("state": state);
+        agree!("state": state, "shards": shards);
         Ok(())
     }
 }

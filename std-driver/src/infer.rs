@@ -1,6 +1,7 @@
 //! `run`: inference of a file's network on a file's input.
 
 use crate::Error;
+use crate::parallel::InferParts;
 use crate::tensors::{self, NamedTensor, TensorFile, index_of};
 use crate::weights::Weights;
 use fused_lstm::{Extent, loss};
@@ -64,8 +65,8 @@ pub fn infer(
     }
 
     let mut y = vec![0.0; extent.rows() * shape.outputs()];
-    let mut scratch = vec![0.0; shape.scratch_len(extent)];
-    model.infer(extent, &x, &mut state, &mut y, &mut scratch)?;
+    let parts = rayon::current_num_threads();
+    InferParts::new(shape, extent, parts).infer(model, &x, &mut state, &mut y)?;
 
     let mut results = Vec::new();
     let mut push = |name: &str, width: usize, values: &[f32]| {

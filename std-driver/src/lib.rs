@@ -22,6 +22,7 @@ pub mod data;
 pub mod export;
 pub mod infer;
 pub mod log;
+pub mod parallel;
 pub mod plot;
 pub mod settings;
 pub mod tensors;

@@ -48,6 +48,11 @@ pub enum StateMode {
     Zero,
 }
 
+/// What checkpoints have that were written before there were shards.
+fn one() -> usize {
+    1
+}
+
 /// A training run.
 ///
 /// ```
@@ -85,6 +90,9 @@ pub struct Settings {
     pub clip_norm: Option<f32>,
     /// What becomes of the state between batches.
     pub state: StateMode,
+    /// Parts of a batch that are worked on side by side: see [`crate::parallel`].
+    #[serde(default = "one")]
+    pub shards: usize,
     /// A file of given data instead of random bits.
     pub data: Option<PathBuf>,
 }
@@ -105,6 +113,7 @@ impl Settings {
             learning_rate: 0.3,
             clip_norm: None,
             state: StateMode::Carry,
+            shards: 1,
             data: None,
         };
         let stacked = Self {
@@ -137,6 +146,10 @@ impl Settings {
             positive("hidden", hidden)?;
         }
         positive("batch", self.batch)?;
+        if self.shards == 0 || self.shards > self.batch {
+            let expected = format!("1 to {}, the rows of a batch", self.batch);
+            return Err(Error::setting("shards", expected, self.shards));
+        }
         positive("truncation", self.truncation)?;
         positive("series-length", self.series_length)?;
         if self.epochs == 0 {
@@ -198,9 +211,11 @@ impl Settings {
     fn floats(&self) -> usize {
         let (shape, extent) = (self.shape(), self.extent());
         let params = shape.params_len();
+        // Gradients: of all, and of each shard.
+        let gradients = params.saturating_mul(if self.shards > 1 { self.shards + 1 } else { 1 });
         [
             params,
-            params,
+            gradients,
             self.optimizer().slots_len(params),
             shape.cache_len(extent),
             shape.workspace_len(extent),

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::data::{GivenData, Series, echo_series};
+use crate::parallel::TrainParts;
 use crate::settings::{Settings, StateMode};
 use crate::weights::Weights;
 use fused_lstm::optimizer::clip_by_global_norm;
@@ -53,8 +54,17 @@ struct Buffers {
     labels: Vec<u32>,
     gradients: Vec<f32>,
     probabilities: Vec<f32>,
-    cache: Vec<f32>,
-    workspace: Vec<f32>,
+    room: Room,
+}
+
+/// Where a step is worked out.
+#[derive(Clone, Debug)]
+enum Room {
+    Whole {
+        cache: Vec<f32>,
+        workspace: Vec<f32>,
+    },
+    Parts(TrainParts),
 }
 
 impl Trainer {
@@ -79,8 +89,13 @@ impl Trainer {
             labels: vec![0; extent.rows()],
             gradients: vec![0.0; params.len()],
             probabilities: vec![0.0; shape.logits_len(extent)],
-            cache: vec![0.0; shape.cache_len(extent)],
-            workspace: vec![0.0; shape.workspace_len(extent)],
+            room: match settings.shards {
+                1 => Room::Whole {
+                    cache: vec![0.0; shape.cache_len(extent)],
+                    workspace: vec![0.0; shape.workspace_len(extent)],
+                },
+                shards => Room::Parts(TrainParts::new(shape, extent, shards)),
+            },
         };
         Ok(Self {
             state: vec![0.0; shape.state_len(extent.batch)],
@@ -183,16 +198,30 @@ impl Trainer {
         self.series
             .batch(extent, batch as usize, &mut buffers.x, &mut buffers.labels);
         buffers.gradients.fill(0.0);
-        let loss = Model::new(self.settings.shape(), &self.params)?.loss_gradient(
-            extent,
-            &buffers.x,
-            &buffers.labels,
-            &mut self.state,
-            &mut buffers.gradients,
-            &mut buffers.probabilities,
-            &mut buffers.cache,
-            &mut buffers.workspace,
-        )?;
+        let model = Model::new(self.settings.shape(), &self.params)?;
+        let Buffers {
+            x,
+            labels,
+            gradients,
+            probabilities,
+            room,
+        } = buffers;
+        let state = &mut self.state;
+        let loss = match room {
+            Room::Whole { cache, workspace } => model.loss_gradient(
+                extent,
+                x,
+                labels,
+                state,
+                gradients,
+                probabilities,
+                cache,
+                workspace,
+            )?,
+            Room::Parts(parts) => {
+                parts.loss_gradient(model, x, labels, state, gradients, probabilities)?
+            }
+        };
         if !loss.is_finite() {
             self.failed = true;
             return Err(Error::Loss {
