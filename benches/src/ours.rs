@@ -8,6 +8,8 @@ use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
     Classifier, ClassifierWorkspace, Flat, Lstm, Model, Network, Packed, Stack, Turn,
 };
+use fused_lstm_driver::parallel::InferParts;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The rate of the update where the gradient is given: small, because the same step
 /// is repeated for as long as it is timed.
@@ -24,6 +26,8 @@ pub enum Door {
     Packed,
     /// Sizes known when it runs.
     RunTime,
+    /// The same, the rows of the batch on so many threads: inference only.
+    Threads(usize),
 }
 
 impl Door {
@@ -32,7 +36,15 @@ impl Door {
         match self {
             Self::Fixed => "fixed",
             Self::Packed => "packed",
-            Self::RunTime => "run-time",
+            Self::RunTime | Self::Threads(_) => "run-time",
+        }
+    }
+
+    /// Threads that it takes.
+    pub fn threads(self) -> usize {
+        match self {
+            Self::Threads(threads) => threads,
+            _ => 1,
         }
     }
 }
@@ -52,6 +64,7 @@ pub fn prepare(workload: &Workload, door: Door) -> Option<Box<dyn Run>> {
         Door::RunTime => Some(Box::new(RunTime::new(workload.clone()))),
         Door::Fixed => fixed(workload),
         Door::Packed => packed(workload),
+        Door::Threads(threads) => on_threads(workload, threads),
     }
 }
 
@@ -196,6 +209,53 @@ impl Run for RunTime {
             (_, Head::None) => &self.y,
             _ => &self.logits,
         }
+    }
+}
+
+struct OnThreads {
+    workload: Workload,
+    hidden: Vec<usize>,
+    numbers: Numbers,
+    state: Vec<f32>,
+    y: Vec<f32>,
+    parts: InferParts,
+    pool: ThreadPool,
+}
+
+/// Inference of a batch with its rows on several threads.
+fn on_threads(workload: &Workload, threads: usize) -> Option<Box<dyn Run>> {
+    if workload.mode != Mode::Infer || workload.batch < threads {
+        return None;
+    }
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build().ok()?;
+    let hidden = workload.hidden();
+    let (shape, extent) = (workload.shape(&hidden), workload.extent());
+    Some(Box::new(OnThreads {
+        state: vec![0.0; shape.state_len(extent.batch)],
+        y: vec![0.0; workload.rows() * workload.hidden],
+        parts: InferParts::new(shape, extent, threads),
+        numbers: workload.numbers(),
+        workload: workload.clone(),
+        hidden,
+        pool,
+    }))
+}
+
+impl Run for OnThreads {
+    fn run(&mut self) {
+        self.state.fill(0.0);
+        let done = Model::new(self.workload.shape(&self.hidden), &self.numbers.params)
+            .map_err(fused_lstm_driver::Error::from)
+            .and_then(|model| {
+                let (parts, x) = (&mut self.parts, &self.numbers.x);
+                let (state, y) = (&mut self.state, &mut self.y);
+                self.pool.install(|| parts.infer(model, x, state, y))
+            });
+        done.expect("every buffer has the length that the shape gives");
+    }
+
+    fn outcome(&self) -> &[f32] {
+        &self.y
     }
 }
 

@@ -34,7 +34,7 @@ struct Args {
     /// comparison.md and comparison.svg there.
     #[arg(long, value_name = "FOLDER")]
     peers: Option<PathBuf>,
-    /// Threads of the peers: each number makes a table.
+    /// Threads of the peers, and of our inference of batches: each number makes a table.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     threads: Vec<usize>,
 }
@@ -141,7 +141,12 @@ fn measure(
 ) -> Row {
     let mut candidates: Vec<Candidate> = Vec::new();
     for &level in levels {
-        for door in [Door::Fixed, Door::Packed, Door::RunTime] {
+        let more = args.threads.iter().filter(|&&threads| threads > 1);
+        let threads = more.map(|&threads| Door::Threads(threads));
+        for door in [Door::Fixed, Door::Packed, Door::RunTime]
+            .into_iter()
+            .chain(threads)
+        {
             if let Some(run) = prepare(&workload, door) {
                 candidates.push(Candidate {
                     level,
@@ -172,8 +177,9 @@ fn measure(
     {
         let gflops = workload.flops() / times.min();
         println!(
-            "{workload},{level},{},1,{:.1},{:.1},{gflops:.2},{:.3},{:.3}",
+            "{workload},{level},{},{},{:.1},{:.1},{gflops:.2},{:.3},{:.3}",
             door.name(),
+            door.threads(),
             times.min(),
             times.median(),
             gflops / limits.gflops,
@@ -190,14 +196,17 @@ fn measure(
             times.median()
         );
     }
-    let best = candidates
-        .iter()
-        .min_by(|a, b| a.times.min().total_cmp(&b.times.min()));
-    let ours = best.map(|best| Entry {
-        who: "ours".to_owned(),
-        threads: 1,
-        times: (best.times.min(), best.times.median()),
-        note: None,
+    let mut counts = vec![1];
+    counts.extend(args.threads.iter().filter(|&&threads| threads > 1));
+    let ours = counts.into_iter().filter_map(|threads| {
+        let mine = candidates.iter().filter(|c| c.door.threads() == threads);
+        let best = mine.min_by(|a, b| a.times.min().total_cmp(&b.times.min()))?;
+        Some(Entry {
+            who: "ours".to_owned(),
+            threads,
+            times: (best.times.min(), best.times.median()),
+            note: None,
+        })
     });
     let theirs = ready
         .into_iter()
@@ -208,7 +217,7 @@ fn measure(
             times: (times.min(), times.median()),
             note,
         });
-    let entries = ours.into_iter().chain(theirs).collect();
+    let entries = ours.chain(theirs).collect();
     Row { workload, entries }
 }
 
