@@ -57,13 +57,14 @@ pub(crate) fn narrow_step<S: Simd>(
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
             let step = &step;
-            match (rows, hidden == S::LANES) {
-                (1, true) => s.outline(Tile::<1, true> { step, row }),
-                (2, true) => s.outline(Tile::<2, true> { step, row }),
-                (_, true) => s.outline(Tile::<3, true> { step, row }),
-                (1, false) => s.outline(Tile::<1, false> { step, row }),
-                (2, false) => s.outline(Tile::<2, false> { step, row }),
-                (_, false) => s.outline(Tile::<3, false> { step, row }),
+            let whole = hidden == S::LANES;
+            match rows {
+                1 if S::FILLED || whole => s.call(Tile::<1, true> { step, row }),
+                2 if S::FILLED || whole => s.call(Tile::<2, true> { step, row }),
+                _ if S::FILLED || whole => s.call(Tile::<3, true> { step, row }),
+                1 => s.call(Tile::<1, false> { step, row }),
+                2 => s.call(Tile::<2, false> { step, row }),
+                _ => s.call(Tile::<3, false> { step, row }),
             }
             row += rows;
         }

@@ -9,16 +9,19 @@
 #![allow(unsafe_code)]
 
 use crate::matmul::{Product, Sizes, Start};
-use crate::simd::Simd;
-use crate::tile::{self, Ahead, Left, split, tiles};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{Ahead, Left, split, tiles};
+use crate::transpose::transpose_part;
 use core::mem::MaybeUninit;
 
-/// Products that are added up at a time.
-const DEPTH: usize = 256;
-/// Rows of the left operand that are copied, and so stay in the second cache.
-const COPIED_ROWS: usize = 144;
-/// Rows of the left operand that are read where they are.
-const ROWS: usize = 240;
+/// Products that are added up at a time where the panels are copied.
+const DEPTH: usize = 512;
+/// Products of so few numbers to a sum that a panel fits the first cache.
+const SHALLOW: usize = 256;
+/// Rows of the left operand that are copied at a time.
+const ROWS: usize = 128;
+/// Numbers of the left operand that are copied, and so stay in the second cache.
+const AREA: usize = ROWS * DEPTH;
 /// Columns of the widest tile.
 const WIDTH: usize = 32;
 
@@ -36,21 +39,43 @@ impl<const N: usize> Room<N> {
     }
 }
 
-/// The product; `PACKED`, its right operand is in panels already.
+/// The product, whose pointers cover its sizes; `PACKED`, its right operand is in panels
+/// already, which are taken from the last to the first if it goes `backwards`.
+pub(crate) struct Blocked<'a, const PACKED: bool> {
+    pub product: Product<'a>,
+    pub backwards: bool,
+}
+
+impl<const PACKED: bool> Kernel for Blocked<'_, PACKED> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the pointers cover the sizes, in panels as they would in rows.
+        unsafe { blocked::<S, PACKED>(s, self.product, self.backwards) }
+    }
+}
+
+/// [`Blocked`].
 ///
 /// # Safety
 /// The product's pointers cover its sizes.
 #[inline(always)]
-pub(crate) unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product) {
+unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards: bool) {
     const { assert!(2 * S::LANES <= WIDTH) };
     let Sizes { m, n, k } = product.sizes;
     let mut panel = Room::<{ DEPTH * WIDTH }>::new();
-    let mut copy = Room::<{ COPIED_ROWS * DEPTH }>::new();
+    let mut copy = Room::<AREA>::new();
     let (panel, copy) = (panel.start(), copy.start());
-    // Rows that lie along memory are read as they are.
-    let copied = product.a.column != 1;
-    let most = if copied { COPIED_ROWS } else { ROWS };
-    let most_depth = k.div_ceil(k.div_ceil(DEPTH));
+    // Rows that lie along memory are read as they are while a panel fits the first cache.
+    let copied = product.a.column != 1 || k > SHALLOW;
+    // Of about one size, because few rows would not pay for their panels.
+    let most_rows = m.div_ceil(m.div_ceil(if copied { ROWS } else { 2 * ROWS }));
+    let most = if copied && PACKED {
+        AREA / most_rows
+    } else {
+        DEPTH
+    };
+    let most_depth = k.div_ceil(k.div_ceil(most));
     for k_at in (0..k).step_by(most_depth) {
         let depth = most_depth.min(k - k_at);
         let start = if k_at == 0 {
@@ -58,33 +83,27 @@ pub(crate) unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product
         } else {
             Start::Output
         };
-        // Of about one size, because few rows would not pay for their panels.
-        let most_rows = m.div_ceil(m.div_ceil(most));
         for row in (0..m).step_by(most_rows) {
             let rows = most_rows.min(m - row);
             // SAFETY: the block lies within the sizes, and its copies in their rooms.
             unsafe {
-                let a = product.a.below(row).right_of(k_at);
+                let mut a = product.a.below(row).right_of(k_at);
                 if copied {
-                    copy_left(a, rows, depth, copy);
+                    copy_left(s, a, rows, depth, copy);
+                    a.data = copy.cast_const();
                 }
-                let left = |row: usize, rows: usize| {
-                    if copied {
-                        Left {
-                            data: copy.cast_const().wrapping_add(row * depth),
-                            row: 1,
-                            column: rows as isize,
-                        }
-                    } else {
-                        a.below(row)
-                    }
-                };
-                let mut at = 0;
-                while at < n {
+                let panels = n.div_ceil(2 * S::LANES);
+                for index in 0..panels {
+                    let index = if backwards { panels - 1 - index } else { index };
+                    let at = index * 2 * S::LANES;
                     let width = (2 * S::LANES).min(n - at);
                     let (b, ahead) = if PACKED {
                         let b = product.b.add(at * k + k_at * width);
-                        let next = b.wrapping_add(width * k);
+                        let next = if backwards {
+                            b.wrapping_sub(2 * S::LANES * k)
+                        } else {
+                            b.wrapping_add(width * k)
+                        };
                         ((b, width as isize), Ahead::Panel(next))
                     } else {
                         let b = product.b.offset(k_at as isize * product.b_row).add(at);
@@ -93,20 +112,34 @@ pub(crate) unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product
                         let b = (panel.cast_const(), 2 * S::LANES as isize);
                         (b, Ahead::Rows(next, product.b_row))
                     };
-                    let c = (product.c.add(row * n + at), n);
+                    let c = (product.c.add(row * product.c_row + at), product.c_row);
                     let (size, start) = ((rows, depth), start.right_of(at));
                     let masks = [
                         s.mask(width.min(S::LANES)),
                         s.mask(width.saturating_sub(S::LANES)),
                     ];
-                    if width == 2 * S::LANES {
-                        tiles::<S, 2, true, true>(s, size, left, b, start, c, masks, ahead);
-                    } else if PACKED {
-                        tiles::<S, 2, false, false>(s, size, left, b, start, c, masks, ahead);
-                    } else {
-                        tiles::<S, 2, true, false>(s, size, left, b, start, c, masks, ahead);
+                    let whole = width == 2 * S::LANES;
+                    match (whole, copied) {
+                        (true, true) => {
+                            tiles::<S, 2, true, true, true>(s, size, a, b, start, c, masks, ahead)
+                        }
+                        (true, false) => {
+                            tiles::<S, 2, true, true, false>(s, size, a, b, start, c, masks, ahead)
+                        }
+                        // A panel that was copied is filled up with zeros.
+                        (false, true) if PACKED => {
+                            tiles::<S, 2, false, false, true>(s, size, a, b, start, c, masks, ahead)
+                        }
+                        (false, false) if PACKED => tiles::<S, 2, false, false, false>(
+                            s, size, a, b, start, c, masks, ahead,
+                        ),
+                        (false, true) => {
+                            tiles::<S, 2, true, false, true>(s, size, a, b, start, c, masks, ahead)
+                        }
+                        (false, false) => {
+                            tiles::<S, 2, true, false, false>(s, size, a, b, start, c, masks, ahead)
+                        }
                     }
-                    at += width;
                 }
             }
         }
@@ -153,19 +186,33 @@ unsafe fn copy_panel<S: Simd>(
 /// # Safety
 /// `a` covers them, and `copy` the copy.
 #[inline(always)]
-unsafe fn copy_left(a: Left, rows: usize, depth: usize, copy: *mut f32) {
-    let (large, size, small) = split(rows, tile::ROWS);
+unsafe fn copy_left<S: Simd>(_: S, a: Left, rows: usize, depth: usize, copy: *mut f32) {
+    let (large, size, small) = split(rows, S::TILE_ROWS);
     let (mut row, mut to) = (0, copy);
     for (count, size) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
-            for k in 0..depth as isize {
-                for i in 0..size as isize {
-                    // SAFETY: the tiles cover rows and depth once each.
-                    unsafe {
-                        *to = *a.data.offset((row + i) * a.row + k * a.column);
-                        to = to.add(1);
+            // SAFETY: the tiles cover rows and depth once each.
+            unsafe {
+                let from = a.data.offset(row * a.row);
+                if a.column == 1 {
+                    transpose_part((to, size), (from, a.row), size, depth);
+                } else {
+                    for k in 0..depth {
+                        let (from, to) = (from.offset(k as isize * a.column), to.add(k * size));
+                        if a.row == 1 && size >= 4 {
+                            for i in (0..size).step_by(4) {
+                                // The last ones once more together with those before them.
+                                let i = i.min(size - 4);
+                                core::ptr::copy_nonoverlapping(from.add(i), to.add(i), 4);
+                            }
+                        } else {
+                            for i in 0..size {
+                                *to.add(i) = *from.offset(i as isize * a.row);
+                            }
+                        }
                     }
                 }
+                to = to.add(size * depth);
             }
             row += size as isize;
         }

@@ -80,6 +80,7 @@ pub(crate) fn step<S: Simd>(
         h_before: h_before.as_ptr(),
         c_before: c,
         gates: core::ptr::null_mut(),
+        gates_row: 0,
         c,
         h: h.as_mut_ptr(),
     };
@@ -97,8 +98,8 @@ pub(crate) enum Before<'a> {
 
 /// One step from sums that lack h·Wh, for `batch` rows.
 ///
-/// `sums` `[B, 4, H]` holds bias + x·Wx and is overwritten with the gate
-/// activations; `h_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
+/// `sums` `[B, 4, H]`, its rows so far apart, holds bias + x·Wx and is overwritten with the
+/// gate activations; `h_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
 #[inline(always)]
 pub(crate) fn step_from_sums<S: Simd>(
     s: S,
@@ -107,7 +108,7 @@ pub(crate) fn step_from_sums<S: Simd>(
     (order, backwards): (Order, bool),
     recurrent_kernel: &[f32],
     (c_before, h_before): (Before, &[f32]),
-    sums: &mut [f32],
+    (sums, gates_row): (&mut [f32], usize),
     c: &mut [f32],
     h: &mut [f32],
 ) {
@@ -120,7 +121,9 @@ pub(crate) fn step_from_sums<S: Simd>(
     let fits = recurrent_kernel.len() == hidden * 4 * hidden
         && c_before_len == units
         && h_before.len() == units
-        && sums.len() == 4 * units
+        && gates_row >= 4 * hidden
+        && batch > 0
+        && sums.len() >= (batch - 1) * gates_row + 4 * hidden
         && c.len() == units
         && h.len() == units;
     debug_assert!(fits, "a buffer of the step has the wrong length");
@@ -142,6 +145,7 @@ pub(crate) fn step_from_sums<S: Simd>(
             Before::InPlace => c,
         },
         gates: sums.as_mut_ptr(),
+        gates_row,
         c,
         h: h.as_mut_ptr(),
     };
@@ -164,6 +168,7 @@ struct Step {
     h_before: *const f32,
     c_before: *const f32,
     gates: *mut f32,
+    gates_row: usize,
     c: *mut f32,
     h: *mut f32,
 }
@@ -180,6 +185,10 @@ impl<const GATES: bool> Kernel for Run<GATES> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, backwards } = &self;
+        if const { S::FILLED } {
+            step.units::<S, GATES, true>(s, 0);
+            return;
+        }
         let (hidden, batch) = (step.shape.hidden, step.batch);
         // One row alone has too few sums under way with one vector of units.
         let in_panel = step.order == Order::Rows || 2 * S::LANES <= PANEL;
@@ -188,27 +197,52 @@ impl<const GATES: bool> Kernel for Run<GATES> {
         } else {
             S::LANES
         };
-        let tiles = hidden.div_ceil(wide);
+        let tiles = hidden / wide;
+        if *backwards {
+            step.rest::<S, GATES>(s, tiles * wide);
+        }
         for tile in 0..tiles {
             let at = wide * if *backwards { tiles - 1 - tile } else { tile };
-            if wide > S::LANES && hidden - at >= wide {
-                s.outline(Tile::<1, 2, GATES, true> { step, row: 0, at });
-                continue;
-            }
-            if hidden - at >= S::LANES {
+            if wide > S::LANES {
+                s.call(Tile::<1, 2, GATES, true> { step, row: 0, at });
+            } else {
                 step.units::<S, GATES, true>(s, at);
             }
-            let rest = at + S::LANES;
-            if hidden - at < S::LANES {
-                step.units::<S, GATES, false>(s, at);
-            } else if wide > S::LANES && rest < hidden {
-                step.units::<S, GATES, false>(s, rest);
-            }
+        }
+        if !*backwards {
+            step.rest::<S, GATES>(s, tiles * wide);
         }
     }
 }
 
 impl Step {
+    /// All rows of the last units, which do not fill the vectors that came before: in
+    /// narrower ones, and what does not fill these masked.
+    #[inline(always)]
+    fn rest<S: Simd, const GATES: bool>(&self, s: S, mut at: usize) {
+        let hidden = self.shape.hidden;
+        let half = s.narrow();
+        let quarter = half.narrow();
+        if hidden - at >= S::LANES {
+            self.units::<S, GATES, true>(s, at);
+            at += S::LANES;
+        }
+        if const { S::LANES > S::Narrow::LANES } && hidden - at >= S::Narrow::LANES {
+            self.units::<S::Narrow, GATES, true>(half, at);
+            at += S::Narrow::LANES;
+        }
+        let lanes = const { <<S::Narrow as Simd>::Narrow as Simd>::LANES };
+        if const { S::Narrow::LANES > <<S::Narrow as Simd>::Narrow as Simd>::LANES }
+            && hidden - at >= lanes
+        {
+            self.units::<_, GATES, true>(quarter, at);
+            at += lanes;
+        }
+        if at < hidden {
+            self.units::<_, GATES, false>(quarter, at);
+        }
+    }
+
     /// All rows of one vector of units, masked unless `WHOLE`.
     #[inline(always)]
     fn units<S: Simd, const GATES: bool, const WHOLE: bool>(&self, s: S, at: usize) {
@@ -218,9 +252,9 @@ impl Step {
         for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
             for _ in 0..count {
                 match rows {
-                    1 => s.outline(Tile::<1, 1, GATES, WHOLE> { step, row, at }),
-                    2 => s.outline(Tile::<2, 1, GATES, WHOLE> { step, row, at }),
-                    _ => s.outline(Tile::<3, 1, GATES, WHOLE> { step, row, at }),
+                    1 => s.call(Tile::<1, 1, GATES, WHOLE> { step, row, at }),
+                    2 => s.call(Tile::<2, 1, GATES, WHOLE> { step, row, at }),
+                    _ => s.call(Tile::<3, 1, GATES, WHOLE> { step, row, at }),
                 }
                 row += rows;
             }
@@ -255,7 +289,7 @@ impl Step {
                 s.store_part::<WHOLE>(self.c.add(row * hidden + at), c[n], mask);
                 s.store_part::<WHOLE>(self.h.add(row * hidden + at), h[n], mask);
                 if GATES {
-                    let place = self.gates.add(row * 4 * hidden + at);
+                    let place = self.gates.add(row * self.gates_row + at);
                     for (g, gate) in gates.iter().enumerate() {
                         s.store_part::<WHOLE>(place.add(g * hidden), gate[n], mask);
                     }
@@ -305,10 +339,10 @@ impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bo
         unsafe {
             let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
             if GATES {
-                let gates = step.gates.add(row * 4 * hidden + at);
+                let gates = step.gates.add(row * step.gates_row + at);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (g, sums) in sums.iter_mut().enumerate() {
-                        let gate = gates.add((4 * r + g) * hidden);
+                        let gate = gates.add(r * step.gates_row + g * hidden);
                         for (v, sum) in sums.iter_mut().enumerate() {
                             *sum = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
                         }

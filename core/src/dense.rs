@@ -2,7 +2,7 @@
 
 use crate::error::{ShapeError, check_len};
 use crate::layout::{Cut, DenseShape};
-use crate::matmul::{Sizes, Start, Walk, matmul};
+use crate::matmul::{Sizes, Start, Walk, matmul, matmul_here};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::transpose::transpose;
 
@@ -25,6 +25,20 @@ pub(crate) fn forward_rows<S: Simd>(
     };
     let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, outputs));
     matmul(s, sizes, x, kernel, Start::Row(bias), y);
+}
+
+/// [`forward_rows`] for one row of few numbers, as a part of the caller.
+#[inline(always)]
+pub(crate) fn step_row<S: Simd>(s: S, shape: DenseShape, params: &[f32], x: &[f32], y: &mut [f32]) {
+    let DenseShape { inputs, outputs } = shape;
+    let (kernel, bias) = params.cut(shape.kernel_len());
+    let sizes = Sizes {
+        m: 1,
+        n: outputs,
+        k: inputs,
+    };
+    let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, outputs));
+    matmul_here(s, sizes, x, kernel, Start::Row(bias), y);
 }
 
 /// The gradients: `gradients` accumulates dW and db, rows from the last to the

@@ -146,7 +146,13 @@ impl LayerShape {
         } else {
             extent.rows()
         };
-        product(&[rows, 4, self.hidden])
+        product(&[rows, self.sums_row()])
+    }
+    /// Numbers from the sums of one row to those of the next: a line of the caches lies
+    /// between, because rows that are apart by a power of two share a few places in the cache.
+    #[inline]
+    pub(crate) const fn sums_row(self) -> usize {
+        product(&[4, self.hidden]).saturating_add(LINE)
     }
     /// The state `[2, B, H]`.
     #[inline]

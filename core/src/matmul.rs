@@ -4,7 +4,7 @@
 //! `c[m, n] = start + Σ_k a(m, k) · b(k, n)`, k ascending in one chain of
 //! (fused) multiply–adds for every output, so that the bits depend on the sizes
 //! alone. `a` is read one number at a time and may lie in any order; `b` is read
-//! along its rows, which lie in any order too; `c` is dense.
+//! along its rows, which lie in any order too; the rows of `c` may be apart.
 //!
 //! There are three ways to walk, which give the same bits: tile by tile where `b`
 //! fits the first cache, [`sweep`] for a row or two of `a`, and
@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::blocked;
+use crate::blocked::Blocked;
 use crate::simd::{Kernel, Simd, fitting};
 use crate::sweep::sweep;
 use crate::tile::{Ahead, Left, ROWS, tiles};
@@ -154,6 +154,44 @@ const SMALL: usize = 1 << 12;
 /// operand is too short (which they have ruled out too).
 #[inline(always)]
 pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start, c: &mut [f32]) {
+    matmul_into(s, sizes, a, b, start, (c, sizes.n));
+}
+
+/// The product as a part of its caller, for a few numbers.
+#[inline(always)]
+pub(crate) fn matmul_here<S: Simd>(
+    s: S,
+    sizes: Sizes,
+    a: Walk,
+    b: Walk,
+    start: Start,
+    c: &mut [f32],
+) {
+    if let Some(product) = Product::new(sizes, a, b, start, (c, sizes.n)) {
+        fitting(s, sizes.n, TileByTile(product));
+    }
+}
+
+struct TileByTile<'a>(Product<'a>);
+
+impl Kernel for TileByTile<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.tile_by_tile(s);
+    }
+}
+
+/// The product with rows of the output so far apart.
+#[inline(always)]
+pub(crate) fn matmul_into<S: Simd>(
+    s: S,
+    sizes: Sizes,
+    a: Walk,
+    b: Walk,
+    start: Start,
+    c: (&mut [f32], usize),
+) {
     if let Some(product) = Product::new(sizes, a, b, start, c) {
         fitting(s, sizes.n, Outlined(product));
     }
@@ -168,6 +206,7 @@ pub(crate) struct Product<'a> {
     pub b_row: isize,
     pub start: Start<'a>,
     pub c: *mut f32,
+    pub c_row: usize,
 }
 
 impl Kernel for Product<'_> {
@@ -184,7 +223,11 @@ impl Kernel for Product<'_> {
             } else if m <= 3 {
                 sweep(s, self);
             } else if S::BLOCKED {
-                blocked::<S, false>(s, self);
+                // Its room on the stack costs time even where it is not used.
+                s.outline(Blocked::<false> {
+                    product: self,
+                    backwards: false,
+                });
             } else {
                 self.tile_by_tile(s);
             }
@@ -211,7 +254,7 @@ impl<'a> Product<'a> {
         a: Walk,
         b: Walk,
         start: Start<'a>,
-        c: &mut [f32],
+        (c, c_row): (&mut [f32], usize),
     ) -> Option<Self> {
         let Sizes { m, n, k } = sizes;
         let row_fits = match start {
@@ -219,7 +262,9 @@ impl<'a> Product<'a> {
             Start::Zero | Start::Output => true,
         };
         let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
-        if !(fits && a.covers(m, k) && b.covers(k, n) && m.checked_mul(n) == Some(c.len())) {
+        // Walked like an operand, its rows apart or on end.
+        let covered = c_row >= n && Walk::rows(c, c_row).covers(m, n);
+        if !(fits && a.covers(m, k) && b.covers(k, n) && covered) {
             debug_assert!(
                 m == 0 || n == 0 || k == 0,
                 "an operand of the product is too short"
@@ -239,6 +284,7 @@ impl<'a> Product<'a> {
                 b_row: b.row,
                 start,
                 c: c.as_mut_ptr(),
+                c_row,
             }
         })
     }
@@ -275,16 +321,16 @@ impl<'a> Product<'a> {
         at: usize,
         mask: S::Mask,
     ) {
-        let Sizes { m, n, k } = self.sizes;
+        let Sizes { m, k, .. } = self.sizes;
         // SAFETY: the caller's.
         unsafe {
-            tiles::<S, VECTORS, WHOLE, WHOLE>(
+            tiles::<S, VECTORS, WHOLE, WHOLE, false>(
                 s,
                 (m, k),
-                |row, _| self.a.below(row),
+                self.a,
                 (self.b.add(at), self.b_row),
                 self.start.right_of(at),
-                (self.c.add(at), n),
+                (self.c.add(at), self.c_row),
                 [mask; VECTORS],
                 Ahead::Nothing,
             );

@@ -344,7 +344,7 @@ impl Kernel for Forward<'_> {
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));
             let view = CacheView::cut(layer, extent, &mut *cache);
-            sequence::forward(s, layer, extent, params, x, state, view, panels);
+            sequence::forward((s, s), layer, extent, params, x, state, view, panels);
             x = output(cache, extent.rows() * layer.hidden);
         }
     }
@@ -399,7 +399,7 @@ impl Kernel for Backward<'_> {
             let view = CacheView::cut(layer, extent, &mut *own);
             let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
             let dstate = StateView::cut(dstate);
-            sequence::backward_steps(s, layer, extent, params, view, dy, dstate, recurrent);
+            sequence::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent);
 
             // The gradient from above has been used: its place takes the one for
             // the layer below.

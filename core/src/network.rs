@@ -11,7 +11,7 @@ use crate::init;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::packed::pack_layer;
 use crate::sequence;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Filled, Kernel, Simd, dispatch};
 
 /// One LSTM layer of `I` inputs and `H` hidden units: its parameters, or their
 /// gradients.
@@ -295,6 +295,24 @@ pub trait Network: Flat {
     );
 }
 
+/// Runs the body with `$v` for the vectors that the units fill exactly, if there are such, and
+/// `$s` if there are none.
+macro_rules! with_filled {
+    ($s:ident, |$v:ident| $body:expr) => {{
+        let (half, quarter) = ($s.narrow(), $s.narrow().narrow());
+        if const { H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
+            let $v = Filled(quarter);
+            $body
+        } else if const { H == S::Narrow::LANES && I <= 4 * H } {
+            let $v = Filled(half);
+            $body
+        } else {
+            let $v = $s;
+            $body
+        }
+    }};
+}
+
 impl<const I: usize, const H: usize> Lstm<I, H> {
     const SHAPE: LayerShape = {
         assert!(
@@ -348,7 +366,17 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
     ) {
         let (c, h) = (state.c.as_flat_mut(), state.h.as_flat_mut());
         let how = (Order::Panels, backwards);
-        step(s, Self::SHAPE, B, how, self.params(), x, h, c, y);
+        with_filled!(s, |v| step(
+            v,
+            Self::SHAPE,
+            B,
+            how,
+            self.params(),
+            x,
+            h,
+            c,
+            y
+        ));
         sequence::copy(h, y);
     }
 
@@ -368,7 +396,16 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         let extent = Extent { steps: T, batch: B };
         let params = self.params();
         let room: (&mut [f32], &mut [f32]) = (&mut [], &mut []);
-        sequence::infer::<S, true>(s, Self::SHAPE, extent, params, x, state, y, room);
+        with_filled!(s, |v| sequence::infer::<_, true>(
+            v,
+            Self::SHAPE,
+            extent,
+            params,
+            x,
+            state,
+            y,
+            room
+        ));
     }
 
     #[inline(always)]
@@ -385,16 +422,17 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
             h: state.h.as_flat_mut(),
         };
         let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
-        sequence::forward(
-            s,
-            Self::SHAPE,
+        let (shape, params) = (Self::SHAPE, self.params());
+        with_filled!(s, |v| sequence::forward(
+            (s, v),
+            shape,
             extent,
-            self.params(),
+            params,
             x,
             state,
             cache,
-            &mut [],
-        );
+            &mut []
+        ));
     }
 
     #[inline(always)]
@@ -417,7 +455,16 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let recurrent = workspace.recurrent.as_flat_mut();
         let view = CacheView::cut(shape, extent, cache.as_flat_mut());
-        sequence::backward_steps(s, shape, extent, params, view, dy, dstate, recurrent);
+        with_filled!(s, |v| sequence::backward_steps(
+            (s, v),
+            shape,
+            extent,
+            params,
+            view,
+            dy,
+            dstate,
+            recurrent
+        ));
         let view = CacheView::cut(shape, extent, cache.as_flat());
         let gradients = Params::cut(shape, gradients.as_flat_mut());
         let dx = dx.map(|dx| (dx, workspace.input.as_flat_mut()));

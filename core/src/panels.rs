@@ -6,9 +6,10 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::blocked;
+use crate::blocked::Blocked;
 use crate::matmul::{Product, Sizes, Start, Walk};
 use crate::simd::{Kernel, Simd};
+use crate::transpose::transpose_part;
 
 /// Rows that are copied at a time: lines of the caches, where rows are columns.
 const ROWS: usize = 16;
@@ -19,8 +20,12 @@ pub(crate) fn pack<S: Simd>(s: S, (k, n): (usize, usize), b: Walk, panels: &mut 
     let Some((b, row, column)) = b.places(k, n) else {
         return;
     };
-    if k.checked_mul(n) != Some(panels.len()) {
-        debug_assert!(false, "the panels are as large as the operand");
+    let along = row == 1 || column == 1;
+    if !along || k.checked_mul(n) != Some(panels.len()) {
+        debug_assert!(
+            false,
+            "the operand lies along memory, and the panels are as large"
+        );
         return;
     }
     let panels = panels.as_mut_ptr();
@@ -70,13 +75,9 @@ impl Kernel for Pack {
                             }
                         }
                     } else {
-                        for column in 0..width {
-                            let from = b.offset(column as isize * self.column);
-                            for k in rows.clone() {
-                                let place = panel.add(k * width + column);
-                                *place = *from.offset(k as isize * self.row);
-                            }
-                        }
+                        let to = panel.add(rows.start * width);
+                        let from = b.add(rows.start);
+                        transpose_part((to, width), (from, self.column), width, rows.len());
                     }
                 }
                 at += width;
@@ -85,7 +86,9 @@ impl Kernel for Pack {
     }
 }
 
-/// `c` [m, n] = `start` + `a` [m, k] · b, of which `panels` is the copy.
+/// `c` [m, n], its rows so far apart, = `start` + `a` [m, k] · b, of which `panels` is the copy. `backwards` takes the
+/// panels from the last to the first, which leaves no trace in the result: what the product
+/// before read last is then read first.
 #[inline(always)]
 pub(crate) fn matmul_panels<S: Simd>(
     s: S,
@@ -93,22 +96,11 @@ pub(crate) fn matmul_panels<S: Simd>(
     a: Walk,
     panels: &[f32],
     start: Start,
-    c: &mut [f32],
+    c: (&mut [f32], usize),
+    backwards: bool,
 ) {
     // Panels are rows of another width: the checks are the same.
     if let Some(product) = Product::new(sizes, a, Walk::rows(panels, sizes.n), start, c) {
-        s.outline(OverPanels(product));
-    }
-}
-
-/// A product whose right operand is in panels.
-struct OverPanels<'a>(Product<'a>);
-
-impl Kernel for OverPanels<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: the pointers cover the sizes, in panels as they would in rows.
-        unsafe { blocked::<S, true>(s, self.0) }
+        s.outline(Blocked::<true> { product, backwards });
     }
 }

@@ -13,7 +13,7 @@
 use crate::backward::narrow_step;
 use crate::cell::{Activate, Before, Order, StepBackward, step, step_from_sums};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
-use crate::matmul::{Sizes, Start, Walk, matmul};
+use crate::matmul::{Sizes, Start, Walk, matmul, matmul_into};
 use crate::packed::pack_kernel;
 use crate::panels::{matmul_panels, pack};
 use crate::simd::{Kernel, Simd, fitting};
@@ -99,7 +99,7 @@ impl Kernel for InFixedRoom<'_> {
     fn run<S: Simd>(self, s: S) {
         let Infer { shape, extent, .. } = self.0;
         // Filling all of it would take longer than a step of one row.
-        let needed = extent.rows().saturating_mul(4 * shape.hidden);
+        let needed = extent.rows().saturating_mul(shape.sums_row());
         if needed <= FIXED_ROOM / 16 {
             let sums = &mut [0.0; FIXED_ROOM / 16];
             Infer { sums, ..self.0 }.by_product(s);
@@ -149,29 +149,33 @@ impl Infer<'_> {
         } = self;
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
         let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
-        let steps = sums.len() / (4 * units);
+        let width = shape.sums_row();
+        let steps = sums.len() / (extent.batch * width);
         let chunk = steps.max(1);
         let mut h_before: &[f32] = state.h;
         let chunks = x.chunks(chunk * inputs).zip(y.chunks_mut(chunk * units));
         for (x, y) in chunks {
             if steps > 0 {
                 let rows = x.len() / shape.inputs;
-                let (sums, _) = (&mut *sums).cut(rows * 4 * shape.hidden);
-                input_sums(s, shape, rows, params, input_panels, x, sums);
+                let (sums, _) = (&mut *sums).cut(rows * width);
+                let to = (&mut *sums, width);
+                input_sums(s, shape, rows, params, input_panels, x, to);
                 let steps = sums
-                    .chunks_exact_mut(4 * units)
+                    .chunks_exact_mut(extent.batch * width)
                     .zip(y.chunks_exact_mut(units));
                 for (t, (sums, h)) in steps.enumerate() {
                     if let Recurrent::Units(kernel) = kernel {
                         let how = (Order::Panels, t % 2 == 1);
                         let before = (Before::InPlace, h_before);
                         let (batch, c) = (extent.batch, &mut *state.c);
+                        let sums = (sums, width);
                         step_from_sums(s, shape, batch, how, kernel, before, sums, c, h);
                         h_before = h;
                         continue;
                     }
-                    kernel.add(s, shape, extent.batch, h_before, sums);
-                    activate_rows(s, shape.hidden, sums, None, state.c, h);
+                    let to = (&mut *sums, width);
+                    kernel.add(s, shape, extent.batch, h_before, to, t % 2 == 1);
+                    activate_rows(s, shape.hidden, (sums, width), None, state.c, h);
                     h_before = h;
                 }
             } else {
@@ -257,13 +261,14 @@ fn step_by_units<S: Simd>(
 fn activate_rows<S: Simd>(
     s: S,
     hidden: usize,
-    sums: &mut [f32],
+    (sums, width): (&mut [f32], usize),
     c_before: Option<&[f32]>,
     c: &mut [f32],
     h: &mut [f32],
 ) {
     let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
-    for (row, (gates, (c, h))) in sums.chunks_exact_mut(4 * hidden).zip(states).enumerate() {
+    for (row, (gates, (c, h))) in sums.chunks_exact_mut(width).zip(states).enumerate() {
+        let (gates, _) = gates.cut(4 * hidden);
         let c_before = c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
         Activate {
             gates: by_gate(gates, hidden),
@@ -289,7 +294,7 @@ fn by_gate(gates: &mut [f32], part: usize) -> [&mut [f32]; 4] {
     [i, j, f, o]
 }
 
-/// `sums` `[R, 4, H]` = bias + x·Wx, from the kernel's panels if there are any.
+/// `sums` `[R, 4, H]`, its rows so far apart, = bias + x·Wx, from the kernel's panels if there are any.
 #[inline(always)]
 fn input_sums<S: Simd>(
     s: S,
@@ -298,7 +303,7 @@ fn input_sums<S: Simd>(
     params: Params<&[f32]>,
     panels: &[f32],
     x: &[f32],
-    sums: &mut [f32],
+    sums: (&mut [f32], usize),
 ) {
     let LayerShape { inputs, hidden } = shape;
     let (kernel, _) = params.split_kernel(shape);
@@ -309,9 +314,9 @@ fn input_sums<S: Simd>(
     };
     let (x, bias) = (Walk::rows(x, inputs), Start::Row(params.bias));
     if panels.is_empty() {
-        matmul(s, sizes, x, Walk::rows(kernel, 4 * hidden), bias, sums);
+        matmul_into(s, sizes, x, Walk::rows(kernel, 4 * hidden), bias, sums);
     } else {
-        matmul_panels(s, sizes, x, panels, bias, sums);
+        matmul_panels(s, sizes, x, panels, bias, sums, false);
     }
 }
 
@@ -372,9 +377,17 @@ impl<'a> Recurrent<'a> {
         Self::Panels(panels)
     }
 
-    /// `sums` `[B, 4, H]` += h·Wh.
+    /// `sums` `[B, 4, H]`, its rows so far apart, += h·Wh; `backwards` as in [`matmul_panels`].
     #[inline(always)]
-    fn add<S: Simd>(self, s: S, shape: LayerShape, batch: usize, h: &[f32], sums: &mut [f32]) {
+    fn add<S: Simd>(
+        self,
+        s: S,
+        shape: LayerShape,
+        batch: usize,
+        h: &[f32],
+        sums: (&mut [f32], usize),
+        backwards: bool,
+    ) {
         let hidden = shape.hidden;
         let sizes = Sizes {
             m: batch,
@@ -385,9 +398,11 @@ impl<'a> Recurrent<'a> {
         match self {
             Self::Rows(kernel) => {
                 let kernel = Walk::rows(kernel, 4 * hidden);
-                matmul(s, sizes, h, kernel, Start::Output, sums);
+                matmul_into(s, sizes, h, kernel, Start::Output, sums);
             }
-            Self::Panels(panels) => matmul_panels(s, sizes, h, panels, Start::Output, sums),
+            Self::Panels(panels) => {
+                matmul_panels(s, sizes, h, panels, Start::Output, sums, backwards);
+            }
             Self::Units(_) => debug_assert!(false, "no order for a product"),
         }
     }
@@ -395,10 +410,10 @@ impl<'a> Recurrent<'a> {
 
 /// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
 /// advanced; `panels` is room of [`LayerShape::panels_len`], or none. The output
-/// `[T, B, H]` is in the cache.
+/// `[T, B, H]` is in the cache. `v` is for the steps of a narrow layer.
 #[inline(always)]
-pub(crate) fn forward<S: Simd>(
-    s: S,
+pub(crate) fn forward<S: Simd, V: Simd>(
+    (s, v): (S, V),
     shape: LayerShape,
     extent: Extent,
     params: Params<&[f32]>,
@@ -421,7 +436,7 @@ pub(crate) fn forward<S: Simd>(
         params,
         input_panels,
         x,
-        cache.gates,
+        (&mut *cache.gates, 4 * hidden),
     );
     let (mut c_before, c_after) = cache.c.cut(units);
     let (mut h_before, h_after) = cache.h.cut(units);
@@ -441,6 +456,7 @@ pub(crate) fn forward<S: Simd>(
                 shape,
                 batch,
                 kernel,
+                backwards: t % 2 == 1,
                 before: (&*c_before, &*h_before),
                 gates,
                 c: &mut *c,
@@ -449,7 +465,8 @@ pub(crate) fn forward<S: Simd>(
         } else {
             let how = (order, order == Order::Panels && t % 2 == 1);
             let before = (Before::Kept(c_before), &*h_before);
-            step_from_sums(s, shape, batch, how, rows, before, gates, c, h);
+            let gates = (gates, 4 * hidden);
+            step_from_sums(v, shape, batch, how, rows, before, gates, c, h);
         }
         (c_before, h_before) = (c, h);
     }
@@ -462,6 +479,7 @@ struct WideStep<'a> {
     shape: LayerShape,
     batch: usize,
     kernel: Recurrent<'a>,
+    backwards: bool,
     before: (&'a [f32], &'a [f32]),
     gates: &'a mut [f32],
     c: &'a mut [f32],
@@ -474,9 +492,22 @@ impl Kernel for WideStep<'_> {
     fn run<S: Simd>(self, s: S) {
         let hidden = self.shape.hidden;
         let (c_before, h_before) = self.before;
-        self.kernel
-            .add(s, self.shape, self.batch, h_before, self.gates);
-        activate_rows(s, hidden, self.gates, Some(c_before), self.c, self.h);
+        self.kernel.add(
+            s,
+            self.shape,
+            self.batch,
+            h_before,
+            (&mut *self.gates, 4 * hidden),
+            self.backwards,
+        );
+        activate_rows(
+            s,
+            hidden,
+            (self.gates, 4 * hidden),
+            Some(c_before),
+            self.c,
+            self.h,
+        );
     }
 }
 
@@ -485,10 +516,10 @@ impl Kernel for WideStep<'_> {
 /// `dy` `[T, B, H]` is the gradient of the output. `dstate` holds the gradient of
 /// the final state and is overwritten with that of the initial one. The cache's
 /// gates become the gradients of the sums before them. `transposed` [4, H, H] is
-/// overwritten.
+/// overwritten. `v` is for the steps of a narrow layer.
 #[inline(always)]
-pub(crate) fn backward_steps<S: Simd>(
-    s: S,
+pub(crate) fn backward_steps<S: Simd, V: Simd>(
+    (s, v): (S, V),
     shape: LayerShape,
     extent: Extent,
     params: Params<&[f32]>,
@@ -522,10 +553,10 @@ pub(crate) fn backward_steps<S: Simd>(
         .gates
         .rchunks_exact_mut(4 * units)
         .zip(dy.rchunks_exact(units));
-    for ((gates, dy), (c_before, c)) in steps.zip(states) {
-        if hidden <= S::LANES {
+    for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
+        if V::FILLED || hidden <= S::LANES {
             fitting(
-                s,
+                v,
                 hidden,
                 NarrowStep {
                     hidden,
@@ -555,7 +586,9 @@ pub(crate) fn backward_steps<S: Simd>(
         };
         let gates = Walk::rows(gates, 4 * hidden);
         if in_panels {
-            matmul_panels(s, sizes, gates, transposed, Start::Zero, dstate.h);
+            let backwards = t % 2 == 1;
+            let dh = (&mut *dstate.h, hidden);
+            matmul_panels(s, sizes, gates, transposed, Start::Zero, dh, backwards);
         } else {
             let kernel = Walk::rows(transposed, hidden);
             matmul(s, sizes, gates, kernel, Start::Zero, dstate.h);
@@ -696,7 +729,15 @@ pub(crate) fn backward_products<S: Simd>(
         if S::BLOCKED && shape.is_wide() {
             let columns = Walk::rows(input_kernel, 4 * hidden).transposed();
             pack(s, (4 * hidden, inputs), columns, transposed);
-            matmul_panels(s, sizes, gates, transposed, Start::Zero, dx);
+            matmul_panels(
+                s,
+                sizes,
+                gates,
+                transposed,
+                Start::Zero,
+                (dx, inputs),
+                false,
+            );
         } else {
             transpose(s, transposed, input_kernel, 4 * hidden);
             let kernel = Walk::rows(transposed, inputs);

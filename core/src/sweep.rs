@@ -24,7 +24,7 @@ pub(crate) unsafe fn sweep<S: Simd>(s: S, product: Product) {
             let width = WIDTH.min(n - at);
             for row in 0..m {
                 let a = product.a.below(row);
-                let c = product.c.add(row * n + at);
+                let c = product.c.add(row * product.c_row + at);
                 begin(product.start.right_of(at), c, width);
                 let mut done = 0;
                 while k - done >= 8 {

@@ -48,14 +48,14 @@ pub(crate) const fn split(rows: usize, most: usize) -> (usize, usize, usize) {
 pub(crate) const ROWS: usize = 6;
 
 /// Calls a tile function with its number of rows as a constant, the first after the
-/// level: `tile::<S, ROWS, ..>(..)`.
+/// level: `tile::<S, ROWS, ..>(..)`. Those above the most are left out.
 macro_rules! with_rows {
     (# $tile:ident, $S:ty, $n:literal, [$($flag:tt),*], ($($argument:expr),*)) => {
         $tile::<$S, $n, $($flag),*>($($argument),*)
     };
-    ($rows:expr, [$($n:literal)*], $tile:ident, $S:ty, $flags:tt, $arguments:tt) => {
+    ($rows:expr, $most:expr, [$($n:literal)*], $tile:ident, $S:ty, $flags:tt, $arguments:tt) => {
         match $rows {
-            $($n => with_rows!(# $tile, $S, $n, $flags, $arguments),)*
+            $($n if const { $n <= $most } => with_rows!(# $tile, $S, $n, $flags, $arguments),)*
             _ => {}
         }
     };
@@ -99,7 +99,7 @@ impl Ahead {
 /// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
 ///
 /// # Safety
-/// `left(row, rows)` covers `rows` × k from `row` on. `b` and `c`, each with the
+/// `a` covers m × k, `COPIED` tile by tile and in each along its columns. `b` and `c`, each with the
 /// distance of its rows, cover k and m rows of `VECTORS` vectors; where the flag is
 /// not set, as far as `masks` goes.
 #[inline(always)]
@@ -108,32 +108,41 @@ pub(crate) unsafe fn tiles<
     const VECTORS: usize,
     const B_WHOLE: bool,
     const C_WHOLE: bool,
+    const COPIED: bool,
 >(
     s: S,
     (m, k): (usize, usize),
-    left: impl Fn(usize, usize) -> Left,
+    a: Left,
     b: (*const f32, isize),
     start: Start,
     c: (*mut f32, usize),
     masks: [S::Mask; VECTORS],
     ahead: Ahead,
 ) {
-    let (large, size, small) = split(m, ROWS);
+    let (large, size, small) = split(m, if COPIED { S::TILE_ROWS } else { ROWS });
     let (mut row, mut index) = (0, 0);
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
             let ahead = ahead.share((index, large + small), k, VECTORS * S::LANES);
             index += 1;
-            let a = left(row, rows);
+            let a = if COPIED {
+                Left {
+                    data: a.data.wrapping_add(row * k),
+                    ..a
+                }
+            } else {
+                a.below(row)
+            };
             // SAFETY: the tiles cover the rows once each.
             unsafe {
                 let c = (c.0.add(row * c.1), c.1);
                 with_rows!(
                     rows,
-                    [1 2 3 4 5 6],
+                    if COPIED { S::TILE_ROWS } else { ROWS },
+                    [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
                     tile,
                     S,
-                    [VECTORS, B_WHOLE, C_WHOLE],
+                    [VECTORS, B_WHOLE, C_WHOLE, COPIED],
                     (s, k, a, b, start, c, masks, ahead)
                 );
             }
@@ -153,6 +162,7 @@ unsafe fn tile<
     const VECTORS: usize,
     const B_WHOLE: bool,
     const C_WHOLE: bool,
+    const COPIED: bool,
 >(
     s: S,
     k: usize,
@@ -163,6 +173,11 @@ unsafe fn tile<
     masks: [S::Mask; VECTORS],
     ahead: Option<(*const f32, isize)>,
 ) {
+    let (down, across) = if COPIED {
+        (1, ROWS as isize)
+    } else {
+        (a.row, a.column)
+    };
     // A vector that the mask leaves out may lie past the end: wrapping.
     let place = |i: usize, j: usize| c.wrapping_add(i * c_row + j * S::LANES);
     // SAFETY: the places read and written are those that the caller speaks of.
@@ -193,7 +208,7 @@ unsafe fn tile<
         }
         for k in 0..k as isize {
             let b = b.offset(k * b_row);
-            let x = a.data.offset(k * a.column);
+            let x = a.data.offset(k * across);
             if let Some((next, apart)) = ahead {
                 s.fetch(next.wrapping_offset(k * apart));
             }
@@ -202,7 +217,7 @@ unsafe fn tile<
                 *v = s.load_part::<B_WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);
             }
             for (i, row) in sum.iter_mut().enumerate() {
-                let x = s.splat(*x.offset(i as isize * a.row));
+                let x = s.splat(*x.offset(i as isize * down));
                 for (v, column) in row.iter_mut().zip(columns) {
                     *v = s.fma(x, column, *v);
                 }

@@ -2,10 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use crate::layout::LINE;
 use crate::simd::{Kernel, Simd};
-
-/// Rows and columns of a block: both its sides stay in the first cache.
-const BLOCK: usize = 16;
+use wide::f32x4;
 
 /// `to` [columns, rows] = `from` [rows, columns] transposed.
 #[inline(always)]
@@ -41,12 +40,53 @@ impl Kernel for Transpose {
             rows,
             columns,
         } = self;
-        for row_block in (0..rows).step_by(BLOCK) {
-            for column_block in (0..columns).step_by(BLOCK) {
-                for column in column_block..columns.min(column_block + BLOCK) {
-                    for row in row_block..rows.min(row_block + BLOCK) {
-                        // SAFETY: row and column are below their numbers.
-                        unsafe { *to.add(column * rows + row) = *from.add(row * columns + column) }
+        // SAFETY: both cover rows × columns.
+        unsafe { transpose_part((to, rows), (from, columns as isize), rows, columns) }
+    }
+}
+
+/// `to` = `rows` × `columns` of `from` transposed, each with the distance of its rows.
+///
+/// # Safety
+/// Both cover that.
+#[inline(always)]
+pub(crate) unsafe fn transpose_part(
+    (to, to_row): (*mut f32, usize),
+    (from, from_row): (*const f32, isize),
+    rows: usize,
+    columns: usize,
+) {
+    let place = |row: usize, column: usize| {
+        let from = from.wrapping_offset(row as isize * from_row);
+        (
+            to.wrapping_add(column * to_row + row),
+            from.wrapping_add(column),
+        )
+    };
+    // SAFETY: rows and columns are below their numbers; four of either only where there are
+    // as many.
+    unsafe {
+        if rows < 4 || columns < 4 {
+            for row in 0..rows {
+                for column in 0..columns {
+                    let (to, from) = place(row, column);
+                    *to = *from;
+                }
+            }
+            return;
+        }
+        for line in (0..columns).step_by(LINE) {
+            for row in (0..rows).step_by(4) {
+                for column in (line..columns.min(line + LINE)).step_by(4) {
+                    // The last ones once more together with those before them.
+                    let (row, column) = (row.min(rows - 4), column.min(columns - 4));
+                    let four = [0, 1, 2, 3].map(|n| {
+                        let (_, from) = place(row + n, column);
+                        f32x4::new(from.cast::<[f32; 4]>().read_unaligned())
+                    });
+                    for (n, four) in f32x4::transpose(four).into_iter().enumerate() {
+                        let (to, _) = place(row, column + n);
+                        to.cast::<[f32; 4]>().write_unaligned(four.to_array());
                     }
                 }
             }

@@ -15,12 +15,14 @@
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod detect;
+mod filled;
 mod level;
 mod portable;
 mod several;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
+pub(crate) use filled::Filled;
 pub use level::Level;
 pub(crate) use several::Several;
 
@@ -41,12 +43,23 @@ pub trait Simd: Copy {
     const LANES: usize;
     /// Whether large products are done in blocks that are copied to the stack.
     const BLOCKED: bool;
+    /// Rows of a tile of such a product: with two vectors of columns, as many sums under
+    /// way as the registers hold.
+    const TILE_ROWS: usize;
+    /// Whether the units of the layer are known to fill a vector exactly.
+    const FILLED: bool = false;
 
     /// The proof for the narrower vectors.
     fn narrow(self) -> Self::Narrow;
     /// Runs `kernel` as a function of its own, so that one copy of it serves all
     /// its callers.
     fn outline<K: Kernel>(self, kernel: K) -> K::Output;
+    /// The same for what a single step does, which [`FILLED`](Simd::FILLED) vectors make part
+    /// of their caller.
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        self.outline(kernel)
+    }
 
     /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
     #[inline(always)]
@@ -164,6 +177,9 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 /// with its own.
 #[inline(always)]
 pub(crate) fn fitting<S: Simd, K: Kernel>(s: S, len: usize, kernel: K) -> K::Output {
+    if const { S::FILLED } {
+        return kernel.run(s);
+    }
     let quarter = <<S::Narrow as Simd>::Narrow as Simd>::LANES;
     let half = S::Narrow::LANES;
     if const { S::LANES > <<S::Narrow as Simd>::Narrow as Simd>::LANES } && len <= quarter {

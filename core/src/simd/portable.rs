@@ -19,6 +19,7 @@ impl Simd for Portable {
     const LANES: usize = 4;
     // Microcontrollers have neither the caches nor the stack for it.
     const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    const TILE_ROWS: usize = 6;
 
     #[inline(always)]
     fn narrow(self) -> Self {

@@ -25,6 +25,7 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
     type Narrow = Self;
     const LANES: usize = N * S::LANES;
     const BLOCKED: bool = S::BLOCKED;
+    const TILE_ROWS: usize = S::TILE_ROWS;
 
     #[inline(always)]
     fn narrow(self) -> Self {

@@ -73,13 +73,13 @@ const ONE: i32 = 1.0f32.to_bits() as i32;
 /// A level of vectors of 32-bit lanes, from the names of its intrinsics: 128 and
 /// 256 bits differ in nothing else.
 macro_rules! fused_vectors {
-    ($token:ident, [$($lane:literal),*], $lanes:literal, $outlined:ident) => {
+    ($token:ident, $lanes:literal, $outlined:ident, { $($masks:tt)* }) => {
         impl Simd for $token {
             type V = Floats;
-            type Mask = Integers;
             type Narrow = Fma128;
             const LANES: usize = $lanes;
             const BLOCKED: bool = true;
+            const TILE_ROWS: usize = 6;
 
             #[inline(always)]
             fn narrow(self) -> Fma128 {
@@ -102,33 +102,17 @@ macro_rules! fused_vectors {
                 // SAFETY: T.
                 unsafe { set1_ps(x) }
             }
-            #[inline(always)]
-            fn mask(self, lanes: usize) -> Integers {
-                // SAFETY: T.
-                unsafe {
-                    let lane = setr_epi32($($lane),*);
-                    cmpgt_epi32(set1_epi32(lanes as i32), lane)
-                }
-            }
+            $($masks)*
+
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> Floats {
                 // SAFETY: T; the caller says that so many numbers are readable.
                 unsafe { loadu_ps(p) }
             }
             #[inline(always)]
-            unsafe fn load_masked(self, p: *const f32, mask: Integers) -> Floats {
-                // SAFETY: T; lanes outside the mask are not read.
-                unsafe { maskload_ps(p, mask) }
-            }
-            #[inline(always)]
             unsafe fn store(self, p: *mut f32, v: Floats) {
                 // SAFETY: T; the caller says that so many numbers are writable.
                 unsafe { storeu_ps(p, v) }
-            }
-            #[inline(always)]
-            unsafe fn store_masked(self, p: *mut f32, v: Floats, mask: Integers) {
-                // SAFETY: T; lanes outside the mask are not written.
-                unsafe { maskstore_ps(p, mask, v) }
             }
             #[inline(always)]
             fn add(self, a: Floats, b: Floats) -> Floats {
@@ -208,12 +192,46 @@ mod xmm {
         _mm_castps_si128 as cast_to_integers, _mm_castsi128_ps as cast_to_floats,
         _mm_cmp_ps as cmp_ps, _mm_cmpgt_epi32 as cmpgt_epi32, _mm_div_ps as div_ps,
         _mm_fmadd_ps as fmadd_ps, _mm_loadu_ps as loadu_ps, _mm_maskload_ps as maskload_ps,
-        _mm_maskstore_ps as maskstore_ps, _mm_max_ps as max_ps, _mm_min_ps as min_ps,
-        _mm_mul_ps as mul_ps, _mm_or_ps as or_ps, _mm_set1_epi32 as set1_epi32,
-        _mm_set1_ps as set1_ps, _mm_setr_epi32 as setr_epi32, _mm_slli_epi32 as slli_epi32,
-        _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps, _mm_sub_ps as sub_ps,
+        _mm_max_ps as max_ps, _mm_min_ps as min_ps, _mm_mul_ps as mul_ps, _mm_or_ps as or_ps,
+        _mm_set1_epi32 as set1_epi32, _mm_set1_ps as set1_ps, _mm_setr_epi32 as setr_epi32,
+        _mm_slli_epi32 as slli_epi32, _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps,
+        _mm_sub_ps as sub_ps,
     };
-    fused_vectors!(Fma128, [0, 1, 2, 3], 4, outlined_avx2_narrow);
+    fused_vectors!(Fma128, 4, outlined_avx2_narrow, {
+        // With the number of lanes: what the instruction for masks writes cannot be read
+        // again soon.
+        type Mask = (Integers, usize);
+
+        #[inline(always)]
+        fn mask(self, lanes: usize) -> Self::Mask {
+            // SAFETY: T.
+            unsafe {
+                let lane = setr_epi32(0, 1, 2, 3);
+                (cmpgt_epi32(set1_epi32(lanes as i32), lane), lanes)
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_masked(self, p: *const f32, (mask, _): Self::Mask) -> Floats {
+            // SAFETY: T; lanes outside the mask are not read.
+            unsafe { maskload_ps(p, mask) }
+        }
+        #[inline(always)]
+        unsafe fn store_masked(self, p: *mut f32, v: Floats, (_, lanes): Self::Mask) {
+            // SAFETY: T; the caller says that `lanes` numbers are writable.
+            unsafe {
+                match lanes {
+                    0 => {}
+                    1 => _mm_store_ss(p, v),
+                    2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
+                    3 => {
+                        _mm_store_sd(p.cast(), _mm_castps_pd(v));
+                        _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
+                    }
+                    _ => storeu_ps(p, v),
+                }
+            }
+        }
+    });
 }
 
 mod ymm {
@@ -231,7 +249,28 @@ mod ymm {
         _mm256_slli_epi32 as slli_epi32, _mm256_sqrt_ps as sqrt_ps, _mm256_storeu_ps as storeu_ps,
         _mm256_sub_ps as sub_ps,
     };
-    fused_vectors!(Avx2, [0, 1, 2, 3, 4, 5, 6, 7], 8, outlined_avx2);
+    fused_vectors!(Avx2, 8, outlined_avx2, {
+        type Mask = Integers;
+
+        #[inline(always)]
+        fn mask(self, lanes: usize) -> Integers {
+            // SAFETY: T.
+            unsafe {
+                let lane = setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                cmpgt_epi32(set1_epi32(lanes as i32), lane)
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_masked(self, p: *const f32, mask: Integers) -> Floats {
+            // SAFETY: T; lanes outside the mask are not read.
+            unsafe { maskload_ps(p, mask) }
+        }
+        #[inline(always)]
+        unsafe fn store_masked(self, p: *mut f32, v: Floats, mask: Integers) {
+            // SAFETY: T; lanes outside the mask are not written.
+            unsafe { maskstore_ps(p, mask, v) }
+        }
+    });
 }
 
 impl Simd for Avx512 {
@@ -240,6 +279,7 @@ impl Simd for Avx512 {
     type Narrow = Avx2;
     const LANES: usize = 16;
     const BLOCKED: bool = true;
+    const TILE_ROWS: usize = 14;
 
     #[inline(always)]
     fn narrow(self) -> Avx2 {

@@ -1,0 +1,70 @@
+//! Vectors that the units of a layer fill exactly, known when it is compiled: its steps then
+//! need no choice of vectors, no mask and no call, and become part of their caller.
+
+use super::{Kernel, Simd};
+
+/// The same vectors, filled.
+#[derive(Clone, Copy)]
+pub(crate) struct Filled<S>(pub S);
+
+macro_rules! the_same {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) -> $result {
+            self.0.$name($($argument),*)
+        }
+    )*};
+    (unsafe: $($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($argument: $type),*) -> $result {
+            // SAFETY: the caller's.
+            unsafe { self.0.$name($($argument),*) }
+        }
+    )*};
+}
+
+impl<S: Simd> Simd for Filled<S> {
+    type V = S::V;
+    type Mask = S::Mask;
+    type Narrow = Self;
+    const LANES: usize = S::LANES;
+    const BLOCKED: bool = S::BLOCKED;
+    const TILE_ROWS: usize = S::TILE_ROWS;
+    const FILLED: bool = true;
+
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+        self.0.outline(kernel)
+    }
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+    the_same! {
+        fetch(p: *const f32) -> ();
+        splat(x: f32) -> S::V;
+        mask(lanes: usize) -> S::Mask;
+        add(a: S::V, b: S::V) -> S::V;
+        sub(a: S::V, b: S::V) -> S::V;
+        mul(a: S::V, b: S::V) -> S::V;
+        div(a: S::V, b: S::V) -> S::V;
+        sqrt(a: S::V) -> S::V;
+        fma(a: S::V, b: S::V, c: S::V) -> S::V;
+        min(a: S::V, b: S::V) -> S::V;
+        max(a: S::V, b: S::V) -> S::V;
+        abs(a: S::V) -> S::V;
+        with_sign(magnitude: S::V, sign: S::V) -> S::V;
+        if_less(a: S::V, b: S::V, then: S::V, otherwise: S::V) -> S::V;
+        exp2_of_magic(t: S::V) -> S::V;
+    }
+    the_same! { unsafe:
+        load(p: *const f32) -> S::V;
+        load_masked(p: *const f32, mask: S::Mask) -> S::V;
+        store(p: *mut f32, v: S::V) -> ();
+        store_masked(p: *mut f32, v: S::V, mask: S::Mask) -> ();
+    }
+}
