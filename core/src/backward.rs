@@ -11,12 +11,14 @@
 
 #![allow(unsafe_code)]
 
-use crate::cell::step_gradients;
+use crate::cell::{joined, parted, step_gradients};
 use crate::simd::{Kernel, Several, Simd};
 use crate::tile::split;
 
 /// Batch rows of a tile: the elementwise part keeps some ten vectors of each.
 const ROWS: usize = 3;
+/// The same where two rows are joined for it.
+const JOINED_ROWS: usize = 4;
 
 /// One step of `batch` rows; a vector holds the units.
 ///
@@ -52,13 +54,15 @@ pub(crate) fn narrow_step<S: Simd>(
         dh: dh.as_mut_ptr(),
         transposed: transposed.as_ptr(),
     };
-    let (large, size, small) = split(batch, ROWS);
+    let (large, size, small) = split(batch, if S::JOINS { JOINED_ROWS } else { ROWS });
     let mut row = 0;
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
             let step = &step;
             let whole = hidden == S::LANES;
             match rows {
+                4 if S::JOINS && whole => s.call(Tile::<4, true> { step, row }),
+                4 if S::JOINS => s.call(Tile::<4, false> { step, row }),
                 1 if S::FILLED || whole => s.call(Tile::<1, true> { step, row }),
                 2 if S::FILLED || whole => s.call(Tile::<2, true> { step, row }),
                 _ if S::FILLED || whole => s.call(Tile::<3, true> { step, row }),
@@ -112,12 +116,15 @@ impl<const ROWS: usize, const WHOLE: bool> Kernel for Tile<'_, ROWS, WHOLE> {
             let [c_before, c, dy] =
                 [step.c_before, step.c, step.dy].map(|p| rows(p.add(at), hidden));
             let [dc, dh] = [step.dc, step.dh].map(|p| rows(p.add(at), hidden));
-            let (dgates, dc) = step_gradients(
-                Several::<S, ROWS>(s),
-                [i, j, f, o],
-                (c_before, c),
-                (dy, dh, dc),
-            );
+            let of_cell = ([i, j, f, o], (c_before, c), (dy, dh, dc));
+            let (dgates, dc) = match ROWS {
+                2 if S::JOINS => gradients_joined::<S, ROWS, 1>(s, of_cell),
+                3 | 4 if S::JOINS => gradients_joined::<S, ROWS, 2>(s, of_cell),
+                _ => {
+                    let (gates, states, gradients) = of_cell;
+                    step_gradients(Several::<S, ROWS>(s), gates, states, gradients)
+                }
+            };
             for r in 0..ROWS {
                 s.store_part::<WHOLE>(step.dc.add(at + r * hidden), dc[r], mask);
                 for (g, dgate) in dgates.iter().enumerate() {
@@ -137,4 +144,30 @@ impl<const ROWS: usize, const WHOLE: bool> Kernel for Tile<'_, ROWS, WHOLE> {
             }
         }
     }
+}
+
+/// The arguments of [`step_gradients`] for `N` vectors.
+type OfCell<V, const N: usize> = ([[V; N]; 4], ([V; N], [V; N]), ([V; N], [V; N], [V; N]));
+
+/// [`step_gradients`] for `N` vectors as `PAIRS` of twice the lanes.
+#[inline(always)]
+fn gradients_joined<S: Simd, const N: usize, const PAIRS: usize>(
+    s: S,
+    (gates, (c_before, c), (dy, dh, dc)): OfCell<S::V, N>,
+) -> ([[S::V; N]; 4], [S::V; N]) {
+    let mut pairs = [[s.join(c[0], c[0]); PAIRS]; 4];
+    for (pairs, gate) in pairs.iter_mut().zip(gates) {
+        *pairs = joined(s, gate);
+    }
+    let (pairs, dc) = step_gradients(
+        Several::<S::Twice, PAIRS>(s.twice()),
+        pairs,
+        (joined(s, c_before), joined(s, c)),
+        (joined(s, dy), joined(s, dh), joined(s, dc)),
+    );
+    let mut dgates = gates;
+    for (gate, pairs) in dgates.iter_mut().zip(pairs) {
+        *gate = parted(s, pairs);
+    }
+    (dgates, parted(s, dc))
 }

@@ -36,6 +36,8 @@ pub(crate) const PANEL: usize = 16;
 
 /// Batch rows of a tile: four sums each.
 const ROWS: usize = 3;
+/// The same where two rows are joined for the activations.
+const JOINED_ROWS: usize = 4;
 
 /// One step without a cache, for `batch` rows.
 ///
@@ -247,17 +249,70 @@ impl Step {
     #[inline(always)]
     fn units<S: Simd, const GATES: bool, const WHOLE: bool>(&self, s: S, at: usize) {
         let step = self;
-        let (large, size, small) = split(self.batch, ROWS);
+        let most = if S::JOINS { JOINED_ROWS } else { ROWS };
+        let (large, size, small) = split(self.batch, most);
         let mut row = 0;
         for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
             for _ in 0..count {
                 match rows {
                     1 => s.call(Tile::<1, 1, GATES, WHOLE> { step, row, at }),
                     2 => s.call(Tile::<2, 1, GATES, WHOLE> { step, row, at }),
+                    4 if S::JOINS => s.call(Tile::<4, 1, GATES, WHOLE> { step, row, at }),
                     _ => s.call(Tile::<3, 1, GATES, WHOLE> { step, row, at }),
                 }
                 row += rows;
             }
+        }
+    }
+
+    /// The sums of all gates of `ROWS` rows and `VECTORS` vectors of units.
+    ///
+    /// # Safety
+    /// They lie within the step's, as far as the mask goes unless `WHOLE`.
+    #[inline(always)]
+    unsafe fn sums<
+        S: Simd,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const GATES: bool,
+        const WHOLE: bool,
+    >(
+        &self,
+        s: S,
+        row: usize,
+        at: usize,
+        mask: S::Mask,
+    ) -> [[[S::V; VECTORS]; 4]; ROWS] {
+        let LayerShape { inputs, hidden } = self.shape;
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
+            if GATES {
+                let gates = self.gates.add(row * self.gates_row + at);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (g, sums) in sums.iter_mut().enumerate() {
+                        let gate = gates.add(r * self.gates_row + g * hidden);
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
+                        }
+                    }
+                }
+            } else {
+                let mut bias = [[s.splat(0.0); VECTORS]; 4];
+                for (g, bias) in bias.iter_mut().enumerate() {
+                    let gate = self.bias.add(g * hidden + at);
+                    for (v, bias) in bias.iter_mut().enumerate() {
+                        *bias = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
+                    }
+                }
+                let kernel = self.place(self.input_kernel, inputs, at);
+                let x = self.x.add(row * inputs);
+                sums = [bias; ROWS];
+                sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, sums);
+            }
+            let kernel = self.place(self.recurrent_kernel, hidden, at);
+            let h = self.h_before.add(row * hidden);
+            accumulate::<S, WHOLE, ROWS, VECTORS>(s, hidden, h, kernel, mask, sums)
         }
     }
 
@@ -284,7 +339,11 @@ impl Step {
                 }
                 c[n] = s.load_part::<WHOLE>(self.c_before.add(row * hidden + at), mask);
             }
-            let (gates, c, h) = activate(Several::<S, N>(s), by_gate, c);
+            let (gates, c, h) = match N {
+                2 if S::JOINS => activate_joined::<S, N, 1>(s, by_gate, c),
+                3 | 4 if S::JOINS => activate_joined::<S, N, 2>(s, by_gate, c),
+                _ => activate(Several::<S, N>(s), by_gate, c),
+            };
             for (n, (row, at)) in places.into_iter().enumerate() {
                 s.store_part::<WHOLE>(self.c.add(row * hidden + at), c[n], mask);
                 s.store_part::<WHOLE>(self.h.add(row * hidden + at), h[n], mask);
@@ -333,40 +392,33 @@ impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bo
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, row, at } = self;
-        let LayerShape { inputs, hidden } = step.shape;
+        let hidden = step.shape.hidden;
         let mask = s.mask(if WHOLE { S::LANES } else { hidden - at });
         // SAFETY: all places lie within the buffers, as the types promise.
         unsafe {
             let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
-            if GATES {
-                let gates = step.gates.add(row * step.gates_row + at);
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (g, sums) in sums.iter_mut().enumerate() {
-                        let gate = gates.add(r * step.gates_row + g * hidden);
-                        for (v, sum) in sums.iter_mut().enumerate() {
-                            *sum = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
-                        }
-                    }
-                }
+            if const { ROWS == 4 } {
+                // Two at a time: the sums of all would not stay in registers.
+                let two = step.sums::<S, 2, VECTORS, GATES, WHOLE>(s, row, at, mask);
+                (sums[0], sums[ROWS / 3]) = (two[0], two[1]);
+                let two = step.sums::<S, 2, VECTORS, GATES, WHOLE>(s, row + 2, at, mask);
+                (sums[ROWS / 2], sums[ROWS - 1]) = (two[0], two[1]);
             } else {
-                let mut bias = [[s.splat(0.0); VECTORS]; 4];
-                for (g, bias) in bias.iter_mut().enumerate() {
-                    let gate = step.bias.add(g * hidden + at);
-                    for (v, bias) in bias.iter_mut().enumerate() {
-                        *bias = s.load_part::<WHOLE>(gate.add(v * S::LANES), mask);
-                    }
-                }
-                let kernel = step.place(step.input_kernel, inputs, at);
-                let x = step.x.add(row * inputs);
-                sums = [bias; ROWS];
-                sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, sums);
+                sums = step.sums::<S, ROWS, VECTORS, GATES, WHOLE>(s, row, at, mask);
             }
-            let kernel = step.place(step.recurrent_kernel, hidden, at);
-            let h = step.h_before.add(row * hidden);
-            let sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, hidden, h, kernel, mask, sums);
 
             // Side by side: alone, a vector would wait for its own results.
             match (ROWS, VECTORS) {
+                (4, 1) => {
+                    let sums = [sums[0], sums[ROWS / 3], sums[ROWS / 2], sums[ROWS - 1]]
+                        .map(|gates| gates.map(first));
+                    step.finish::<S, 4, GATES, WHOLE>(
+                        s,
+                        [(row, at), (row + 1, at), (row + 2, at), (row + 3, at)],
+                        sums,
+                        mask,
+                    );
+                }
                 (3, 1) => {
                     let sums =
                         [sums[0], sums[ROWS / 2], sums[ROWS - 1]].map(|gates| gates.map(first));
@@ -409,15 +461,71 @@ fn last<V: Copy, const N: usize>(vectors: [V; N]) -> V {
     vectors[N - 1]
 }
 
+/// The gates, the cell state and the hidden state.
+type Activated<V> = ([V; 4], V, V);
+
 /// The gates' activations, the cell state and the hidden state, from the sums and
 /// the cell state before.
 #[inline(always)]
-fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> ([S::V; 4], S::V, S::V) {
+fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
     let [i, j, f, o] = sums;
     let (i, j, f, o) = (sigmoid(s, i), tanh(s, j), sigmoid(s, f), sigmoid(s, o));
     let c = s.fma(f, c, s.mul(i, j));
     let h = s.mul(o, tanh(s, c));
     ([i, j, f, o], c, h)
+}
+
+/// [`activate`] for `N` vectors as `PAIRS` of twice the lanes.
+#[inline(always)]
+fn activate_joined<S: Simd, const N: usize, const PAIRS: usize>(
+    s: S,
+    sums: [[S::V; N]; 4],
+    c: [S::V; N],
+) -> Activated<[S::V; N]> {
+    let mut pairs = [[s.join(c[0], c[0]); PAIRS]; 4];
+    for (pairs, sums) in pairs.iter_mut().zip(sums) {
+        *pairs = joined(s, sums);
+    }
+    let c = joined::<S, N, PAIRS>(s, c);
+    let (pairs, c, h) = activate(Several::<S::Twice, PAIRS>(s.twice()), pairs, c);
+    let mut gates = sums;
+    for (gate, pairs) in gates.iter_mut().zip(pairs) {
+        *gate = parted(s, pairs);
+    }
+    (gates, parted(s, c), parted(s, h))
+}
+
+/// `N` vectors as `PAIRS`, the last one twice if they are odd.
+#[inline(always)]
+pub(crate) fn joined<S: Simd, const N: usize, const PAIRS: usize>(
+    s: S,
+    vectors: [S::V; N],
+) -> [<S::Twice as Simd>::V; PAIRS] {
+    let mut pairs = [s.join(vectors[0], vectors[0]); PAIRS];
+    for (n, pair) in pairs.iter_mut().enumerate() {
+        let [low, high] = [2 * n, 2 * n + 1].map(|n| if n < N { n } else { N - 1 });
+        *pair = s.join(vectors[low], vectors[high]);
+    }
+    pairs
+}
+
+/// The way back of [`joined`].
+#[inline(always)]
+pub(crate) fn parted<S: Simd, const N: usize, const PAIRS: usize>(
+    s: S,
+    pairs: [<S::Twice as Simd>::V; PAIRS],
+) -> [S::V; N] {
+    let mut vectors = [s.splat(0.0); N];
+    for (n, pair) in pairs.into_iter().enumerate() {
+        let [low, high] = s.halves(pair);
+        if 2 * n < N {
+            vectors[2 * n] = low;
+        }
+        if 2 * n + 1 < N {
+            vectors[2 * n + 1] = high;
+        }
+    }
+    vectors
 }
 
 /// The sums plus x·W: `ROWS` rows of `x` of `inner` numbers, `VECTORS` vectors of units of

@@ -67,6 +67,9 @@ impl Elementwise for Exp<'_> {
     }
 }
 
+/// A product that leaves room for one more row of all the classes that a label can name.
+const LARGE: f32 = (1u128 << 64) as f32;
+
 /// The mean loss, its gradient in `dlogits` and the softmax in `logits`. Labels
 /// have been checked.
 #[inline(always)]
@@ -93,19 +96,28 @@ pub(crate) fn cross_entropy_rows<S: Simd>(
     }
     for_each_block(s, logits.len(), &mut Exp(logits));
     let count = labels.len() as f32;
+    let share = 1.0 / count;
     let mut loss = 0.0;
+    // Π (1 + rest) − 1: one logarithm for as many rows as fit.
+    let mut grown = 0.0;
     let rows = logits
         .chunks_exact_mut(classes)
         .zip(dlogits.chunks_exact_mut(classes));
     for ((p, dz), &label) in rows.zip(labels) {
         let rest = rest_of(p);
-        loss += libm::log1pf(rest) - dz.first().copied().unwrap_or(0.0);
+        grown += rest + grown * rest;
+        if grown > LARGE {
+            loss += libm::log1pf(grown);
+            grown = 0.0;
+        }
+        loss -= dz.first().copied().unwrap_or(0.0);
         for (class, (p, dz)) in p.iter_mut().zip(dz).enumerate() {
             *p /= 1.0 + rest;
             let hit = if class == label as usize { 1.0 } else { 0.0 };
-            *dz = (*p - hit) / count;
+            *dz = (*p - hit) * share;
         }
     }
+    loss += libm::log1pf(grown);
     loss / count
 }
 

@@ -32,6 +32,9 @@ impl<S: Simd> Simd for Filled<S> {
     const TILE_ROWS: usize = S::TILE_ROWS;
     const FILLED: bool = true;
 
+    const JOINS: bool = S::JOINS;
+    type Twice = S::Twice;
+
     #[inline(always)]
     fn narrow(self) -> Self {
         self
@@ -45,6 +48,9 @@ impl<S: Simd> Simd for Filled<S> {
         kernel.run(self)
     }
     the_same! {
+        twice() -> S::Twice;
+        join(low: S::V, high: S::V) -> <S::Twice as Simd>::V;
+        halves(v: <S::Twice as Simd>::V) -> [S::V; 2];
         fetch(p: *const f32) -> ();
         splat(x: f32) -> S::V;
         mask(lanes: usize) -> S::Mask;

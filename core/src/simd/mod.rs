@@ -49,6 +49,19 @@ pub trait Simd: Copy {
     /// Whether the units of the layer are known to fill a vector exactly.
     const FILLED: bool = false;
 
+    /// Whether two vectors can be joined to one of the processor's, and two rows of a narrow
+    /// layer be taken as one.
+    const JOINS: bool = false;
+    /// The vectors that two of these make, if they can be joined, and else these.
+    type Twice: Simd;
+
+    /// The proof for the joined vectors.
+    fn twice(self) -> Self::Twice;
+    /// Two vectors as one; the first one, if they cannot be joined.
+    fn join(self, low: Self::V, high: Self::V) -> <Self::Twice as Simd>::V;
+    /// The way back of [`join`](Simd::join).
+    fn halves(self, v: <Self::Twice as Simd>::V) -> [Self::V; 2];
+
     /// The proof for the narrower vectors.
     fn narrow(self) -> Self::Narrow;
     /// Runs `kernel` as a function of its own, so that one copy of it serves all
@@ -156,6 +169,27 @@ pub trait Kernel {
     /// Computes it.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
+
+/// What [`Simd`] has to say of vectors that cannot be joined.
+macro_rules! does_not_join {
+    () => {
+        type Twice = Self;
+
+        #[inline(always)]
+        fn twice(self) -> Self {
+            self
+        }
+        #[inline(always)]
+        fn join(self, low: Self::V, _: Self::V) -> Self::V {
+            low
+        }
+        #[inline(always)]
+        fn halves(self, v: Self::V) -> [Self::V; 2] {
+            [v, v]
+        }
+    };
+}
+pub(crate) use does_not_join;
 
 /// Runs `kernel` at the current level: the one place where a level is chosen,
 /// once per public call.

@@ -3,7 +3,7 @@
 //! `wide` gives SSE2, NEON, SIMD128 or plain scalar code, whichever the
 //! compiler was told the target has.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, does_not_join};
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -20,6 +20,8 @@ impl Simd for Portable {
     // Microcontrollers have neither the caches nor the stack for it.
     const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
     const TILE_ROWS: usize = 6;
+
+    does_not_join!();
 
     #[inline(always)]
     fn narrow(self) -> Self {

@@ -1,7 +1,7 @@
 //! Several vectors that go through the same operations side by side, so that the
 //! latency of one hides behind the others.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, does_not_join};
 
 /// `N` vectors of another level as one of its own.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
     const LANES: usize = N * S::LANES;
     const BLOCKED: bool = S::BLOCKED;
     const TILE_ROWS: usize = S::TILE_ROWS;
+
+    does_not_join!();
 
     #[inline(always)]
     fn narrow(self) -> Self {

@@ -1,7 +1,7 @@
 //! The native x86-64 levels: one-line operations over `core::arch`, and the
 //! trampoline that each level's kernels run in.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, does_not_join};
 use core::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -73,7 +73,7 @@ const ONE: i32 = 1.0f32.to_bits() as i32;
 /// A level of vectors of 32-bit lanes, from the names of its intrinsics: 128 and
 /// 256 bits differ in nothing else.
 macro_rules! fused_vectors {
-    ($token:ident, $lanes:literal, $outlined:ident, { $($masks:tt)* }) => {
+    ($token:ident, $lanes:literal, $outlined:ident, { $($own:tt)* }) => {
         impl Simd for $token {
             type V = Floats;
             type Narrow = Fma128;
@@ -102,7 +102,7 @@ macro_rules! fused_vectors {
                 // SAFETY: T.
                 unsafe { set1_ps(x) }
             }
-            $($masks)*
+            $($own)*
 
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> Floats {
@@ -198,6 +198,24 @@ mod xmm {
         _mm_sub_ps as sub_ps,
     };
     fused_vectors!(Fma128, 4, outlined_avx2_narrow, {
+        const JOINS: bool = true;
+        type Twice = Avx2;
+
+        #[inline(always)]
+        fn twice(self) -> Avx2 {
+            Avx2(())
+        }
+        #[inline(always)]
+        fn join(self, low: Floats, high: Floats) -> __m256 {
+            // SAFETY: T.
+            unsafe { _mm256_set_m128(high, low) }
+        }
+        #[inline(always)]
+        fn halves(self, v: __m256) -> [Floats; 2] {
+            // SAFETY: T.
+            unsafe { [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)] }
+        }
+
         // With the number of lanes: what the instruction for masks writes cannot be read
         // again soon.
         type Mask = (Integers, usize);
@@ -250,6 +268,8 @@ mod ymm {
         _mm256_sub_ps as sub_ps,
     };
     fused_vectors!(Avx2, 8, outlined_avx2, {
+        does_not_join!();
+
         type Mask = Integers;
 
         #[inline(always)]
@@ -280,6 +300,8 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const BLOCKED: bool = true;
     const TILE_ROWS: usize = 14;
+
+    does_not_join!();
 
     #[inline(always)]
     fn narrow(self) -> Avx2 {
