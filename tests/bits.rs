@@ -5,8 +5,8 @@ use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
 use fused_lstm::{
-    Classifier, Extent, Flat, LayerShape, Lstm, LstmState, Model, Network, NetworkShape, Packed,
-    Stack, Turn, activation, init, loss,
+    Classifier, Extent, Flat, LayerShape, Level, Lstm, LstmState, Model, Network, NetworkShape,
+    Packed, PackedModel, Stack, Turn, activation, init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -487,6 +487,67 @@ fn packed_weights_give_the_same_bits() {
     check::<Lstm<1, 45>, 1>();
     check::<Lstm<5, 64>, 4>();
     check::<Stack<Lstm<1, 33>, Lstm<33, 50>>, 1>();
+}
+
+/// Kernels packed for good against kernels that are packed in the call or read as rows, on
+/// both sides of what is a few rows, a shallow product and a tile.
+#[test]
+fn packed_models_give_the_same_bits() {
+    let cases: [(usize, &[usize], Extent); 5] = [
+        (1, &[48], Extent { steps: 9, batch: 1 }),
+        (20, &[50, 12, 70], Extent { steps: 3, batch: 3 }),
+        (3, &[70, 46], Extent { steps: 9, batch: 4 }),
+        (
+            300,
+            &[64],
+            Extent {
+                steps: 2,
+                batch: 14,
+            },
+        ),
+        (
+            7,
+            &[258],
+            Extent {
+                steps: 8,
+                batch: 17,
+            },
+        ),
+    ];
+    for (inputs, hidden, extent) in cases {
+        let case = Case {
+            inputs,
+            hidden: hidden.to_vec(),
+            extent,
+            seed: 5,
+        };
+        let setup = case.setup();
+        same_bits_at_each_level(|| {
+            let mut state = setup.state.clone();
+            let y = setup.infer(extent, &setup.x, &mut state);
+
+            let model = Model::new(setup.shape, &setup.params).unwrap();
+            let mut panels = vec![0.0; setup.shape.packed_len()];
+            let packed = PackedModel::new(model, extent.batch, &mut panels).unwrap();
+            let mut same = vec![0.0; y.len()];
+            let mut scratch = vec![0.0; setup.shape.packed_scratch_len(extent)];
+            let level = Level::current();
+            for now in Level::available() {
+                // Packed at one level, used at another.
+                assert!(now.force());
+                let mut same_state = setup.state.clone();
+                let (x, scratch) = (&setup.x, &mut scratch);
+                let done = packed.infer(extent, x, &mut same_state, &mut same, scratch);
+                done.unwrap();
+                if now.is_fused() == level.is_fused() {
+                    assert_eq!(bits(&same), bits(&y), "{case:?} {level} {now}");
+                    assert_eq!(bits(&same_state), bits(&state), "{case:?} {level} {now}");
+                }
+            }
+            assert!(level.force());
+            [y, state].concat()
+        });
+    }
 }
 
 #[test]

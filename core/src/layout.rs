@@ -35,9 +35,9 @@ pub(crate) const LINE: usize = 16;
 
 /// The buffer from its first line of the caches on.
 #[inline(always)]
-pub(crate) fn from_line(buffer: &mut [f32]) -> &mut [f32] {
-    let before = buffer.as_ptr().align_offset(4 * LINE);
-    let before = before.min(buffer.len()).min(LINE - 1);
+pub(crate) fn from_line<S: Cut>(buffer: S) -> S {
+    let before = buffer.start().align_offset(4 * LINE);
+    let before = before.min(buffer.length()).min(LINE - 1);
     buffer.cut(before).1
 }
 
@@ -131,6 +131,17 @@ impl LayerShape {
     pub(crate) const fn panels_len(self, extent: Extent) -> usize {
         self.recurrent_panels_len(extent)
             .saturating_add(self.input_panels_len(extent))
+    }
+    /// Both kernels of a wide layer, for good; up to the end of a line of the caches.
+    #[inline]
+    pub(crate) const fn packed_len(self) -> usize {
+        if self.is_wide() {
+            self.kernel_len()
+                .saturating_add(LINE - 1)
+                .saturating_sub(self.kernel_len().saturating_sub(1) % LINE)
+        } else {
+            0
+        }
     }
     /// Room for the sums of a wide layer in inference: of steps that make up 128 rows
     /// or more, or of all there are.
@@ -369,6 +380,31 @@ impl<'a> NetworkShape<'a> {
         self.handover_len(extent).saturating_add(products)
     }
 
+    /// The kernels of a [`PackedModel`](crate::PackedModel): those of the layers of 46 units
+    /// or more.
+    #[inline]
+    pub const fn packed_len(self) -> usize {
+        let mut len = 0usize;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.packed_len());
+            index += 1;
+        }
+        if len > 0 {
+            // They begin with a line of the caches, wherever the buffer does.
+            len = len.saturating_add(LINE - 1);
+        }
+        len
+    }
+
+    /// Room for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
+    /// to the next, and sums.
+    #[inline]
+    pub const fn packed_scratch_len(self, extent: Extent) -> usize {
+        self.handover_len(extent)
+            .saturating_add(self.sums_len(extent))
+    }
+
     #[inline]
     pub(crate) const fn panels_len(self, extent: Extent) -> usize {
         let mut len = 0;
@@ -442,6 +478,8 @@ pub trait Cut: Sized + sealed::Sealed {
     fn cut(self, at: usize) -> (Self, Self);
     #[doc(hidden)]
     fn length(&self) -> usize;
+    #[doc(hidden)]
+    fn start(&self) -> *const f32;
 }
 
 mod sealed {
@@ -459,6 +497,10 @@ impl Cut for &[f32] {
     fn length(&self) -> usize {
         self.len()
     }
+    #[inline(always)]
+    fn start(&self) -> *const f32 {
+        self.as_ptr()
+    }
 }
 
 impl Cut for &mut [f32] {
@@ -473,6 +515,10 @@ impl Cut for &mut [f32] {
     #[inline(always)]
     fn length(&self) -> usize {
         self.len()
+    }
+    #[inline(always)]
+    fn start(&self) -> *const f32 {
+        self.as_ptr()
     }
 }
 

@@ -35,6 +35,7 @@
 //! | `cell` | one layer, one step: forward beside backward |
 //! | `matmul`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
 //! | `packed` | weights in the order in which a stream reads them: [`Packed`] |
+//! | `packed_model` | the same for sequences behind the run-time door: [`PackedModel`] |
 //! | [`activation`] | exp, sigmoid, tanh |
 //! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
@@ -65,6 +66,7 @@ mod matmul;
 mod model;
 mod network;
 mod packed;
+mod packed_model;
 mod panels;
 mod sequence;
 mod simd;
@@ -79,4 +81,5 @@ pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params
 pub use model::Model;
 pub use network::{Lstm, LstmCache, LstmState, LstmWorkspace, Network, Stack};
 pub use packed::{Packed, Turn};
+pub use packed_model::PackedModel;
 pub use simd::Level;

@@ -7,7 +7,7 @@ use crate::layout::{
     CacheView, Cut, Extent, NetworkShape, Params, StateView, from_line, take, take_last,
 };
 use crate::loss::{check_labels, cross_entropy_rows};
-use crate::sequence;
+use crate::sequence::{self, Panels};
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// A network over borrowed parameters, its shape checked.
@@ -56,7 +56,7 @@ impl<'a> Model<'a> {
         self.params
     }
 
-    fn check_x_and_state(
+    pub(crate) fn check_x_and_state(
         &self,
         extent: Extent,
         x: &[f32],
@@ -70,7 +70,7 @@ impl<'a> Model<'a> {
         check_len("state", self.shape.state_len(extent.batch), state.len())
     }
 
-    fn outputs_len(&self, extent: Extent) -> usize {
+    pub(crate) fn outputs_len(&self, extent: Extent) -> usize {
         extent.rows().saturating_mul(self.shape.outputs())
     }
 
@@ -97,6 +97,7 @@ impl<'a> Model<'a> {
             state,
             y,
             scratch,
+            packed: None,
         });
         Ok(())
     }
@@ -264,13 +265,15 @@ fn output(mut cache: &[f32], len: usize) -> &[f32] {
     take_last(&mut cache, len)
 }
 
-struct Infer<'a> {
-    model: Model<'a>,
-    extent: Extent,
-    x: &'a [f32],
-    state: &'a mut [f32],
-    y: &'a mut [f32],
-    scratch: &'a mut [f32],
+/// The arguments of [`Model::infer`], and the kernels of all wide layers if they are packed.
+pub(crate) struct Infer<'a> {
+    pub model: Model<'a>,
+    pub extent: Extent,
+    pub x: &'a [f32],
+    pub state: &'a mut [f32],
+    pub y: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+    pub packed: Option<&'a [f32]>,
 }
 
 impl Kernel for Infer<'_> {
@@ -283,13 +286,16 @@ impl Kernel for Infer<'_> {
             x,
             mut state,
             y,
-            scratch,
+            mut scratch,
+            mut packed,
         } = self;
         let shape = model.shape;
         let mut params = model.params;
-        let mut scratch = scratch;
         let sums = take_last(&mut scratch, shape.sums_len(extent));
-        let panels = take_last(&mut scratch, shape.panels_len(extent));
+        let room = match packed {
+            Some(_) => &mut [],
+            None => take_last(&mut scratch, shape.panels_len(extent)),
+        };
         // What a layer reads and what it writes change places after each layer.
         let half = if shape.hidden.len() > 2 {
             scratch.len() / 2
@@ -304,7 +310,10 @@ impl Kernel for Infer<'_> {
             let (before, _) = from.cut(extent.rows() * layer.inputs);
             let x = if index == 0 { x } else { &*before };
             let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
-            let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
+            let panels = match &mut packed {
+                Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
+                None => Panels::Room(from_line(&mut *room).cut(layer.panels_len(extent)).0),
+            };
             let room = (sums, panels);
             if index == last {
                 sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);

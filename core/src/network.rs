@@ -10,7 +10,7 @@ use crate::flat::{Flat, flat};
 use crate::init;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::packed::pack_layer;
-use crate::sequence;
+use crate::sequence::{self, Panels};
 use crate::simd::{Filled, Kernel, Simd, dispatch};
 
 /// One LSTM layer of `I` inputs and `H` hidden units: its parameters, or their
@@ -395,7 +395,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let extent = Extent { steps: T, batch: B };
         let params = self.params();
-        let room: (&mut [f32], &mut [f32]) = (&mut [], &mut []);
+        let room: (&mut [f32], _) = (&mut [], Panels::Room(&mut []));
         with_filled!(s, |v| sequence::infer::<_, true>(
             v,
             Self::SHAPE,

@@ -31,8 +31,8 @@ pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
 /// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
 /// the hidden states, `state` is advanced.
 ///
-/// If the layer is wide, there is room for the sums of as many steps as fit, and for
-/// [`LayerShape::panels_len`] numbers or none; a layer of fixed sizes has its own for the sums.
+/// If the layer is wide, there is room for the sums of as many steps as fit, and its panels;
+/// a layer of fixed sizes has its own room for the sums.
 #[inline(always)]
 pub(crate) fn infer<S: Simd, const FIXED: bool>(
     s: S,
@@ -42,7 +42,7 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
     x: &[f32],
     state: StateView<&mut [f32]>,
     y: &mut [f32],
-    (sums, panels): (&mut [f32], &mut [f32]),
+    (sums, panels): (&mut [f32], Panels),
 ) {
     if shape.inputs == 0 || shape.hidden == 0 || extent.batch == 0 {
         return;
@@ -78,7 +78,35 @@ struct Infer<'a> {
     state: StateView<&'a mut [f32]>,
     y: &'a mut [f32],
     sums: &'a mut [f32],
-    panels: &'a mut [f32],
+    panels: Panels<'a>,
+}
+
+/// A wide layer's kernels in the order in which its products read them best.
+pub(crate) enum Panels<'a> {
+    /// Room to pack them, of [`LayerShape::panels_len`] numbers or none.
+    Room(&'a mut [f32]),
+    /// They are there, packed by [`pack_for_good`]; or not, if there are none.
+    Packed(&'a [f32]),
+}
+
+/// Packs both kernels of a wide layer for any number of calls with as large a batch: the
+/// recurrent one, then the inputs'. Levels that read rows leave `to` alone.
+#[inline(always)]
+pub(crate) fn pack_for_good<S: Simd>(
+    s: S,
+    shape: LayerShape,
+    batch: usize,
+    params: Params<&[f32]>,
+    to: &mut [f32],
+) {
+    let (input, recurrent) = params.split_kernel(shape);
+    let (of_recurrent, to) = to.cut(recurrent.len());
+    let (of_input, _) = to.cut(input.len());
+    let width = 4 * shape.hidden;
+    if S::BLOCKED && of_input.len() == input.len() {
+        Recurrent::new(s, shape, batch, recurrent, of_recurrent);
+        pack(s, (shape.inputs, width), Walk::rows(input, width), of_input);
+    }
 }
 
 struct ByProduct<'a>(Infer<'a>);
@@ -328,9 +356,23 @@ fn pack_kernels<'a, S: Simd>(
     shape: LayerShape,
     extent: Extent,
     params: Params<&'a [f32]>,
-    panels: &'a mut [f32],
+    panels: Panels<'a>,
 ) -> (Recurrent<'a>, &'a [f32]) {
     let (input, recurrent) = params.split_kernel(shape);
+    let panels = match panels {
+        Panels::Room(room) => room,
+        Panels::Packed(panels) => {
+            let (own, rest) = panels.cut(recurrent.len());
+            let (of_input, _) = rest.cut(input.len());
+            return if !S::BLOCKED || of_input.len() != input.len() {
+                (Recurrent::Rows(recurrent), &[])
+            } else if extent.batch <= FEW_ROWS {
+                (Recurrent::Units(own), of_input)
+            } else {
+                (Recurrent::Panels(own), of_input)
+            };
+        }
+    };
     let (own, of_input) = panels.cut(shape.recurrent_panels_len(extent));
     let of_input = if S::BLOCKED && of_input.len() == input.len() {
         let width = 4 * shape.hidden;
@@ -340,9 +382,12 @@ fn pack_kernels<'a, S: Simd>(
     } else {
         &[]
     };
-    let recurrent = Recurrent::new(s, shape, extent, recurrent, own);
+    let recurrent = Recurrent::new(s, shape, extent.batch, recurrent, own);
     (recurrent, of_input)
 }
+
+/// Rows of a batch for which no product pays.
+const FEW_ROWS: usize = 3;
 
 /// The recurrent kernel, in the order in which its products read it best.
 #[derive(Clone, Copy)]
@@ -361,14 +406,14 @@ impl<'a> Recurrent<'a> {
     fn new<S: Simd>(
         s: S,
         shape: LayerShape,
-        extent: Extent,
+        batch: usize,
         kernel: &'a [f32],
         panels: &'a mut [f32],
     ) -> Self {
         if !S::BLOCKED || panels.is_empty() || panels.len() != kernel.len() {
             return Self::Rows(kernel);
         }
-        if extent.batch <= 3 {
+        if batch <= FEW_ROWS {
             pack_kernel(shape.hidden, panels, kernel);
             return Self::Units(panels);
         }
@@ -428,7 +473,7 @@ pub(crate) fn forward<S: Simd, V: Simd>(
         return;
     }
     let (_, rows) = params.split_kernel(shape);
-    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
+    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, Panels::Room(panels));
     input_sums(
         s,
         shape,
@@ -535,7 +580,7 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     }
     let (_, recurrent_kernel) = params.split_kernel(shape);
     // As rows, or already in panels where that pays.
-    let in_panels = S::BLOCKED && extent.batch > 3 && shape.panels_len(extent) > 0;
+    let in_panels = S::BLOCKED && extent.batch > FEW_ROWS && shape.panels_len(extent) > 0;
     if in_panels {
         let columns = Walk::rows(recurrent_kernel, 4 * hidden).transposed();
         pack(s, (4 * hidden, hidden), columns, transposed);

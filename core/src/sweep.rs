@@ -27,9 +27,9 @@ pub(crate) unsafe fn sweep<S: Simd>(s: S, product: Product) {
                 let c = product.c.add(row * product.c_row + at);
                 begin(product.start.right_of(at), c, width);
                 let mut done = 0;
-                while k - done >= 8 {
-                    rows::<S, 8>(s, &product, a, at, done, c, width);
-                    done += 8;
+                while k - done >= 4 {
+                    rows::<S, 4>(s, &product, a, at, done, c, width);
+                    done += 4;
                 }
                 while done < k {
                     rows::<S, 1>(s, &product, a, at, done, c, width);
