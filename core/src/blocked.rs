@@ -1,10 +1,11 @@
 //! The matrix product for operands that do not fit the first cache: block by block,
 //! each copied to where it is read in order (Goto and van de Geijn 2008).
 //!
-//! A panel of the right operand, as wide as a tile, stays in the first cache while
-//! all rows of a block of the left operand pass by. The copies are on the stack,
-//! about 180 KiB. Sums over more than [`DEPTH`] are kept in the output
-//! between blocks, so the chains are those of every other walk.
+//! A panel of the right operand, as wide as a tile, stays near while all rows of a block of
+//! the left operand pass by: in the first cache if it has few rows, and else in the second,
+//! from where tall tiles read it less often. The copies are on the stack, 320 KiB. Sums
+//! over more than a block is deep are kept in the output between blocks, so the chains
+//! are those of every other walk.
 
 #![allow(unsafe_code)]
 
@@ -118,26 +119,18 @@ unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards
                         s.mask(width.min(S::LANES)),
                         s.mask(width.saturating_sub(S::LANES)),
                     ];
-                    let whole = width == 2 * S::LANES;
-                    match (whole, copied) {
+                    match (width == 2 * S::LANES, copied) {
                         (true, true) => {
-                            tiles::<S, 2, true, true, true>(s, size, a, b, start, c, masks, ahead)
+                            tiles::<S, 2, true, true>(s, size, a, b, start, c, masks, ahead);
                         }
                         (true, false) => {
-                            tiles::<S, 2, true, true, false>(s, size, a, b, start, c, masks, ahead)
+                            tiles::<S, 2, true, false>(s, size, a, b, start, c, masks, ahead);
                         }
-                        // A panel that was copied is filled up with zeros.
-                        (false, true) if PACKED => {
-                            tiles::<S, 2, false, false, true>(s, size, a, b, start, c, masks, ahead)
-                        }
-                        (false, false) if PACKED => tiles::<S, 2, false, false, false>(
-                            s, size, a, b, start, c, masks, ahead,
-                        ),
                         (false, true) => {
-                            tiles::<S, 2, true, false, true>(s, size, a, b, start, c, masks, ahead)
+                            tiles::<S, 2, false, true>(s, size, a, b, start, c, masks, ahead);
                         }
                         (false, false) => {
-                            tiles::<S, 2, true, false, false>(s, size, a, b, start, c, masks, ahead)
+                            tiles::<S, 2, false, false>(s, size, a, b, start, c, masks, ahead);
                         }
                     }
                 }
@@ -146,7 +139,7 @@ unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards
     }
 }
 
-/// Copies `depth` rows of `width` numbers, filled up with zeros to two vectors.
+/// Copies `depth` rows of `width` numbers, two vectors apart.
 ///
 /// # Safety
 /// `b`, with rows `b_row` apart, covers them, and `panel` the copy.

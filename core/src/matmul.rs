@@ -324,7 +324,7 @@ impl<'a> Product<'a> {
         let Sizes { m, k, .. } = self.sizes;
         // SAFETY: the caller's.
         unsafe {
-            tiles::<S, VECTORS, WHOLE, WHOLE, false>(
+            tiles::<S, VECTORS, WHOLE, false>(
                 s,
                 (m, k),
                 self.a,

@@ -99,17 +99,11 @@ impl Ahead {
 /// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
 ///
 /// # Safety
-/// `a` covers m × k, `COPIED` tile by tile and in each along its columns. `b` and `c`, each with the
-/// distance of its rows, cover k and m rows of `VECTORS` vectors; where the flag is
-/// not set, as far as `masks` goes.
+/// `a` covers m × k, `COPIED` tile by tile and in each along its columns. `b` and `c`, each
+/// with the distance of its rows, cover k and m rows of `VECTORS` vectors, unless `WHOLE` as
+/// far as `masks` goes.
 #[inline(always)]
-pub(crate) unsafe fn tiles<
-    S: Simd,
-    const VECTORS: usize,
-    const B_WHOLE: bool,
-    const C_WHOLE: bool,
-    const COPIED: bool,
->(
+pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, const COPIED: bool>(
     s: S,
     (m, k): (usize, usize),
     a: Left,
@@ -142,7 +136,7 @@ pub(crate) unsafe fn tiles<
                     [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
                     tile,
                     S,
-                    [VECTORS, B_WHOLE, C_WHOLE, COPIED],
+                    [VECTORS, WHOLE, COPIED],
                     (s, k, a, b, start, c, masks, ahead)
                 );
             }
@@ -160,8 +154,7 @@ unsafe fn tile<
     S: Simd,
     const ROWS: usize,
     const VECTORS: usize,
-    const B_WHOLE: bool,
-    const C_WHOLE: bool,
+    const WHOLE: bool,
     const COPIED: bool,
 >(
     s: S,
@@ -188,7 +181,7 @@ unsafe fn tile<
             Start::Row(start) => {
                 for j in 0..VECTORS {
                     let start = start.as_ptr().wrapping_add(j * S::LANES);
-                    let v = s.load_part::<C_WHOLE>(start, masks[j]);
+                    let v = s.load_part::<WHOLE>(start, masks[j]);
                     for row in &mut sum {
                         row[j] = v;
                     }
@@ -197,7 +190,7 @@ unsafe fn tile<
             Start::Output => {
                 for (i, row) in sum.iter_mut().enumerate() {
                     for (j, v) in row.iter_mut().enumerate() {
-                        *v = s.load_part::<C_WHOLE>(place(i, j), masks[j]);
+                        *v = s.load_part::<WHOLE>(place(i, j), masks[j]);
                         if ahead.is_some() {
                             // The tile to the right is the next of these rows.
                             s.fetch(place(i, j + VECTORS));
@@ -214,7 +207,7 @@ unsafe fn tile<
             }
             let mut columns = [s.splat(0.0); VECTORS];
             for (j, v) in columns.iter_mut().enumerate() {
-                *v = s.load_part::<B_WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);
+                *v = s.load_part::<WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);
             }
             for (i, row) in sum.iter_mut().enumerate() {
                 let x = s.splat(*x.offset(i as isize * down));
@@ -225,7 +218,7 @@ unsafe fn tile<
         }
         for (i, row) in sum.into_iter().enumerate() {
             for (j, v) in row.into_iter().enumerate() {
-                s.store_part::<C_WHOLE>(place(i, j), v, masks[j]);
+                s.store_part::<WHOLE>(place(i, j), v, masks[j]);
             }
         }
     }
