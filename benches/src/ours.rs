@@ -6,10 +6,10 @@ use bytemuck::zeroed_box;
 use fused_lstm::loss::softmax;
 use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
-    Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, Packed, PackedModel,
-    Stack, Turn,
+    Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, NetworkShape, Packed,
+    PackedModel, Stack, Turn,
 };
-use fused_lstm_driver::parallel::InferParts;
+use fused_lstm_driver::parallel::{GradientParts, InferParts};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The rate of the update where the gradient is given: small, because the same step
@@ -27,7 +27,7 @@ pub enum Door {
     Packed,
     /// Sizes known when it runs.
     RunTime,
-    /// The same, the rows of the batch on so many threads: inference only.
+    /// The rows of the batch on so many threads; inference with packed kernels.
     Threads(usize),
 }
 
@@ -213,50 +213,93 @@ impl Run for RunTime {
     }
 }
 
+/// The rows of a batch on several threads: inference with packed kernels, or a training step.
 struct OnThreads {
-    workload: Workload,
-    hidden: Vec<usize>,
+    shape: NetworkShape<'static>,
     numbers: Numbers,
     state: Vec<f32>,
-    y: Vec<f32>,
-    parts: InferParts,
     pool: ThreadPool,
+    task: Task,
 }
 
-/// Inference of a batch with its rows on several threads.
+enum Task {
+    Infer {
+        parts: InferParts,
+        model: PackedModel<'static>,
+        y: Vec<f32>,
+    },
+    Train {
+        parts: GradientParts,
+        gradients: Vec<f32>,
+    },
+}
+
 fn on_threads(workload: &Workload, threads: usize) -> Option<Box<dyn Run>> {
-    if workload.mode != Mode::Infer || workload.batch < threads {
+    if workload.mode == Mode::Stream || workload.head != Head::None || workload.batch < threads {
         return None;
     }
     let pool = ThreadPoolBuilder::new().num_threads(threads).build().ok()?;
-    let hidden = workload.hidden();
-    let (shape, extent) = (workload.shape(&hidden), workload.extent());
+    // For as long as the benchmark runs: a model borrows all that it is made of.
+    let shape = workload.shape(workload.hidden().leak());
+    let (extent, numbers) = (workload.extent(), workload.numbers());
+    let task = if workload.mode == Mode::Infer {
+        let panels = vec![0.0; shape.packed_len()].leak();
+        let params = numbers.params.clone().leak();
+        let rows = workload.batch / threads;
+        let model = Model::new(shape, params);
+        Task::Infer {
+            parts: InferParts::new(shape, extent, threads),
+            model: model
+                .and_then(|model| PackedModel::new(model, rows, panels))
+                .ok()?,
+            y: vec![0.0; workload.rows() * workload.hidden],
+        }
+    } else {
+        Task::Train {
+            parts: GradientParts::new(shape, extent, threads),
+            gradients: vec![0.0; shape.params_len()],
+        }
+    };
     Some(Box::new(OnThreads {
         state: vec![0.0; shape.state_len(extent.batch)],
-        y: vec![0.0; workload.rows() * workload.hidden],
-        parts: InferParts::new(shape, extent, threads),
-        numbers: workload.numbers(),
-        workload: workload.clone(),
-        hidden,
+        shape,
+        numbers,
         pool,
+        task,
     }))
 }
 
 impl Run for OnThreads {
     fn run(&mut self) {
         self.state.fill(0.0);
-        let done = Model::new(self.workload.shape(&self.hidden), &self.numbers.params)
-            .map_err(fused_lstm_driver::Error::from)
-            .and_then(|model| {
-                let (parts, x) = (&mut self.parts, &self.numbers.x);
-                let (state, y) = (&mut self.state, &mut self.y);
-                self.pool.install(|| parts.infer(model, x, state, y))
-            });
+        let Numbers { params, x, dy, .. } = &mut self.numbers;
+        let (shape, state) = (self.shape, &mut self.state);
+        let done = match &mut self.task {
+            Task::Infer { parts, model, y } => self
+                .pool
+                .install(|| parts.infer_packed(*model, x, state, y)),
+            Task::Train { parts, gradients } => {
+                gradients.fill(0.0);
+                Model::new(shape, params)
+                    .map_err(fused_lstm_driver::Error::from)
+                    .and_then(|model| {
+                        self.pool
+                            .install(|| parts.gradient(model, x, dy, state, gradients))
+                    })
+                    .and_then(|()| {
+                        let learning_rate = SGD_RATE;
+                        Ok(Sgd { learning_rate }.update(params, gradients)?)
+                    })
+            }
+        };
         done.expect("every buffer has the length that the shape gives");
     }
 
     fn outcome(&self) -> &[f32] {
-        &self.y
+        match &self.task {
+            Task::Infer { y, .. } => y,
+            Task::Train { .. } => &self.numbers.params,
+        }
     }
 }
 

@@ -6,11 +6,11 @@
 use crate::error::{ShapeError, check_len};
 use crate::layout::{Extent, Params, from_line, take};
 use crate::model::{Infer, Model};
-use crate::sequence::pack_for_good;
+use crate::sequence::{FEW_ROWS, pack_for_good};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
-/// A [`Model`] with the kernels of its layers of 46 units or more packed, for sequences of a
-/// given batch. The bits that come out are [`Model::infer`]'s.
+/// A [`Model`] with the kernels of its layers of 46 units or more packed, for sequences of
+/// batches of about a given size. The bits that come out are [`Model::infer`]'s.
 ///
 /// ```
 /// use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
@@ -36,20 +36,19 @@ use crate::simd::{Kernel, Level, Simd, dispatch};
 #[derive(Clone, Copy, Debug)]
 pub struct PackedModel<'a> {
     model: Model<'a>,
-    batch: usize,
     panels: &'a [f32],
-    /// Whose order the panels have.
-    level: Level,
+    /// Whose order the panels have, and whether it is that of a few rows.
+    order: (Level, bool),
 }
 
 impl<'a> PackedModel<'a> {
     /// Packs the kernels into `panels`, of [`NetworkShape::packed_len`] numbers, for batches of
-    /// `batch` rows.
+    /// `batch` rows. Three rows or fewer read them in another order than more do.
     ///
     /// [`NetworkShape::packed_len`]: crate::NetworkShape::packed_len
     pub fn new(model: Model<'a>, batch: usize, panels: &'a mut [f32]) -> Result<Self, ShapeError> {
         check_len("panels", model.shape().packed_len(), panels.len())?;
-        let level = Level::current();
+        let order = (Level::current(), batch <= FEW_ROWS);
         dispatch(Pack {
             model,
             batch,
@@ -57,9 +56,8 @@ impl<'a> PackedModel<'a> {
         });
         Ok(Self {
             model,
-            batch,
             panels,
-            level,
+            order,
         })
     }
 
@@ -69,7 +67,8 @@ impl<'a> PackedModel<'a> {
     }
 
     /// [`Model::infer`], with a scratch of [`NetworkShape::packed_scratch_len`] numbers, which
-    /// holds nothing of use after. Refuses another batch than it was packed for.
+    /// holds nothing of use after. A batch that reads the kernels in another order than they
+    /// were packed for takes the model's own.
     ///
     /// [`NetworkShape::packed_scratch_len`]: crate::NetworkShape::packed_scratch_len
     pub fn infer(
@@ -81,13 +80,11 @@ impl<'a> PackedModel<'a> {
         scratch: &mut [f32],
     ) -> Result<(), ShapeError> {
         let model = self.model;
-        check_len("batch", self.batch, extent.batch)?;
         model.check_x_and_state(extent, x, state)?;
         check_len("y", model.outputs_len(extent), y.len())?;
         let needed = model.shape().packed_scratch_len(extent);
         check_len("scratch", needed, scratch.len())?;
-        // Tests change the level; another one would read the panels in another order.
-        let panels = if Level::current() == self.level {
+        let panels = if self.order == (Level::current(), extent.batch <= FEW_ROWS) {
             from_line(self.panels)
         } else {
             &[]

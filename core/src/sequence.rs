@@ -387,7 +387,7 @@ fn pack_kernels<'a, S: Simd>(
 }
 
 /// Rows of a batch for which no product pays.
-const FEW_ROWS: usize = 3;
+pub(crate) const FEW_ROWS: usize = 3;
 
 /// The recurrent kernel, in the order in which its products read it best.
 #[derive(Clone, Copy)]

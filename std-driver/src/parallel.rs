@@ -7,7 +7,7 @@
 //! number of parts, which is why the caller states it, and not on that of the threads.
 
 use crate::Error;
-use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm::{Extent, Model, NetworkShape, PackedModel, ShapeError};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -146,7 +146,56 @@ impl InferParts {
         state: &mut [f32],
         y: &mut [f32],
     ) -> Result<(), Error> {
-        let (shape, extent) = (model.shape(), self.extent);
+        self.infer_with(
+            model.shape(),
+            x,
+            state,
+            y,
+            |extent, x, state, y, scratch| model.infer(extent, x, state, y, scratch),
+        )
+    }
+
+    /// [`infer`](Self::infer) with kernels that were packed before, for as many rows as a part
+    /// has.
+    ///
+    /// ```
+    /// use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
+    /// use fused_lstm_driver::parallel::InferParts;
+    ///
+    /// let shape = NetworkShape { inputs: 1, hidden: &[50], classes: None };
+    /// let extent = Extent { steps: 2, batch: 8 };
+    /// let params = vec![0.1; shape.params_len()];
+    /// let mut panels = vec![0.0; shape.packed_len()];
+    /// let model = PackedModel::new(Model::new(shape, &params)?, 4, &mut panels)?;
+    /// let (mut y, mut state) = ([0.0; 800], [0.0; 800]);
+    /// InferParts::new(shape, extent, 2).infer_packed(model, &[0.5; 16], &mut state, &mut y)?;
+    /// assert_eq!(y[400..], state[400..]);
+    /// # Ok::<(), fused_lstm_driver::Error>(())
+    /// ```
+    pub fn infer_packed(
+        &mut self,
+        model: PackedModel,
+        x: &[f32],
+        state: &mut [f32],
+        y: &mut [f32],
+    ) -> Result<(), Error> {
+        let shape = model.model().shape();
+        self.infer_with(shape, x, state, y, |extent, x, state, y, scratch| {
+            let scratch = &mut scratch[..shape.packed_scratch_len(extent)];
+            model.infer(extent, x, state, y, scratch)
+        })
+    }
+
+    fn infer_with(
+        &mut self,
+        shape: NetworkShape,
+        x: &[f32],
+        state: &mut [f32],
+        y: &mut [f32],
+        infer: impl Fn(Extent, &[f32], &mut [f32], &mut [f32], &mut [f32]) -> Result<(), ShapeError>
+        + Sync,
+    ) -> Result<(), Error> {
+        let extent = self.extent;
         let batch = extent.batch;
         check("x", extent.rows() * shape.inputs, x.len())?;
         check("y", extent.rows() * shape.outputs(), y.len())?;
@@ -157,7 +206,7 @@ impl InferParts {
             let Part {
                 extent, x, state, ..
             } = &mut own.part;
-            model.infer(*extent, x, state, &mut own.y, &mut own.scratch)
+            infer(*extent, x, state, &mut own.y, &mut own.scratch)
         })?;
         for own in &self.parts {
             own.part.write_state(shape, batch, state);
@@ -289,12 +338,124 @@ impl TrainParts {
     }
 }
 
+/// Forward and backward in parts, from a given gradient of the output: their buffers, for one
+/// shape and extent.
+///
+/// ```
+/// use fused_lstm::{Extent, Model, NetworkShape};
+/// use fused_lstm_driver::parallel::GradientParts;
+///
+/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
+/// let extent = Extent { steps: 2, batch: 3 };
+/// let params = vec![0.1; shape.params_len()];
+/// let mut gradients = vec![0.0; shape.params_len()];
+/// let (x, dy, mut state) = ([1.0; 6], [1.0; 24], [0.0; 24]);
+/// GradientParts::new(shape, extent, 2)
+///     .gradient(Model::new(shape, &params)?, &x, &dy, &mut state, &mut gradients)?;
+/// assert!(gradients.iter().all(|&g| g > 0.0));
+/// # Ok::<(), fused_lstm_driver::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct GradientParts {
+    extent: Extent,
+    parts: Vec<GradientPart>,
+}
+
+#[derive(Clone, Debug)]
+struct GradientPart {
+    part: Part,
+    dy: Vec<f32>,
+    dstate: Vec<f32>,
+    gradients: Vec<f32>,
+    cache: Vec<f32>,
+    workspace: Vec<f32>,
+}
+
+impl GradientParts {
+    /// Buffers for so many parts.
+    pub fn new(shape: NetworkShape, extent: Extent, parts: usize) -> Self {
+        let part = |rows| {
+            let part = Part::new(shape, extent.steps, rows);
+            let own = part.extent;
+            GradientPart {
+                dy: vec![0.0; own.rows() * shape.outputs()],
+                dstate: vec![0.0; shape.state_len(own.batch)],
+                gradients: vec![0.0; shape.params_len()],
+                cache: vec![0.0; shape.cache_len(own)],
+                workspace: vec![0.0; shape.workspace_len(own)],
+                part,
+            }
+        };
+        let parts = cut_rows(extent.batch, parts).into_iter().map(part);
+        Self {
+            extent,
+            parts: parts.collect(),
+        }
+    }
+
+    /// [`Model::forward`] and [`Model::backward`] on rayon's threads: `x` `[T, B, I]` and `dy`
+    /// `[T, B, H]` are read, `state` is advanced, `gradients` accumulated to. Nothing comes
+    /// from beyond the final state.
+    pub fn gradient(
+        &mut self,
+        model: Model,
+        x: &[f32],
+        dy: &[f32],
+        state: &mut [f32],
+        gradients: &mut [f32],
+    ) -> Result<(), Error> {
+        let (shape, extent) = (model.shape(), self.extent);
+        let batch = extent.batch;
+        check("x", extent.rows() * shape.inputs, x.len())?;
+        check("dy", extent.rows() * shape.outputs(), dy.len())?;
+        check("state", shape.state_len(batch), state.len())?;
+        check("gradients", shape.params_len(), gradients.len())?;
+        let whole = &*state;
+        self.parts.par_iter_mut().try_for_each(|own| {
+            own.part.read(shape, batch, x, whole);
+            gather(dy, batch, shape.outputs(), &own.part.rows, &mut own.dy);
+            own.gradients.fill(0.0);
+            own.dstate.fill(0.0);
+            let Part {
+                extent, x, state, ..
+            } = &mut own.part;
+            model.forward(*extent, x, state, &mut own.cache)?;
+            model.backward(
+                *extent,
+                x,
+                &own.dy,
+                &mut own.dstate,
+                &mut own.cache,
+                &mut own.gradients,
+                None,
+                &mut own.workspace,
+            )
+        })?;
+        for own in &self.parts {
+            own.part.write_state(shape, batch, state);
+        }
+        // In pieces that stay in the cache while all parts are added.
+        let parts = &self.parts;
+        gradients
+            .par_chunks_mut(1 << 12)
+            .enumerate()
+            .for_each(|(index, sums)| {
+                for own in parts {
+                    for (sum, own) in sums.iter_mut().zip(&own.gradients[index << 12..]) {
+                        *sum += own;
+                    }
+                }
+            });
+        Ok(())
+    }
+}
+
 /// Refuses a buffer of another length before anything is cut by it.
 fn check(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::Shape(fused_lstm::ShapeError::Length {
+    Err(Error::Shape(ShapeError::Length {
         what,
         expected,
         got,

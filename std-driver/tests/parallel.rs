@@ -3,9 +3,9 @@
 mod common;
 
 use common::Folder;
-use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
 use fused_lstm_driver::checkpoint;
-use fused_lstm_driver::parallel::{InferParts, TrainParts, cut_rows};
+use fused_lstm_driver::parallel::{GradientParts, InferParts, TrainParts, cut_rows};
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_tests::random::Random;
@@ -45,6 +45,14 @@ fn inference_has_the_same_bits_in_any_number_of_parts() {
         let (mut own, mut own_state) = (vec![f32::NAN; y.len()], start.clone());
         let mut parts = InferParts::new(SHAPE, EXTENT, parts);
         parts.infer(model, &x, &mut own_state, &mut own).unwrap();
+        assert_eq!((&own, &own_state), (&y, &state));
+
+        // Packed for more rows than some of the parts have.
+        let mut panels = vec![0.0; SHAPE.packed_len()];
+        let packed = PackedModel::new(model, 4, &mut panels).unwrap();
+        let (mut own, mut own_state) = (vec![f32::NAN; y.len()], start.clone());
+        let done = parts.infer_packed(packed, &x, &mut own_state, &mut own);
+        done.unwrap();
         assert_eq!((&own, &own_state), (&y, &state));
         assert!(
             parts
@@ -97,6 +105,44 @@ fn a_training_step_in_parts_is_that_of_the_whole_batch() {
         assert!((own.0 - loss).abs() < 1e-6);
         for (own, whole) in own.2.iter().zip(&gradients) {
             assert!((own - whole).abs() < 1e-6, "{own} {whole}");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_parts_sum_to_those_of_the_whole() {
+    let mut random = Random(3);
+    let params = random.vec(SHAPE.params_len(), 0.5);
+    let x = random.vec(EXTENT.rows() * 3, 2.0);
+    let dy = random.vec(EXTENT.rows() * SHAPE.outputs(), 1.0);
+    let start = random.vec(SHAPE.state_len(7), 1.0);
+    let model = Model::new(SHAPE, &params).unwrap();
+
+    let (mut state, mut gradients) = (start.clone(), vec![0.0; params.len()]);
+    let mut cache = vec![0.0; SHAPE.cache_len(EXTENT)];
+    model.forward(EXTENT, &x, &mut state, &mut cache).unwrap();
+    model
+        .backward(
+            EXTENT,
+            &x,
+            &dy,
+            &mut vec![0.0; state.len()],
+            &mut cache,
+            &mut gradients,
+            None,
+            &mut vec![0.0; SHAPE.workspace_len(EXTENT)],
+        )
+        .unwrap();
+
+    for count in [1, 3, 7] {
+        let mut parts = GradientParts::new(SHAPE, EXTENT, count);
+        let (mut own_state, mut own) = (start.clone(), vec![0.0; params.len()]);
+        parts
+            .gradient(model, &x, &dy, &mut own_state, &mut own)
+            .unwrap();
+        assert_eq!(own_state, state);
+        for (own, whole) in own.iter().zip(&gradients) {
+            assert!((own - whole).abs() < 2e-5, "{own} {whole}");
         }
     }
 }

@@ -34,7 +34,7 @@ struct Args {
     /// comparison.md and comparison.svg there.
     #[arg(long, value_name = "FOLDER")]
     peers: Option<PathBuf>,
-    /// Threads of the peers, and of our inference of batches: each number makes a table.
+    /// Threads of the peers, and ours for batches: each number makes a table.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     threads: Vec<usize>,
 }
