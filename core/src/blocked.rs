@@ -115,22 +115,18 @@ unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards
                     };
                     let c = (product.c.add(row * product.c_row + at), product.c_row);
                     let (size, start) = ((rows, depth), start.right_of(at));
-                    let masks = [
-                        s.mask(width.min(S::LANES)),
-                        s.mask(width.saturating_sub(S::LANES)),
-                    ];
                     match (width == 2 * S::LANES, copied) {
                         (true, true) => {
-                            tiles::<S, 2, true, true>(s, size, a, b, start, c, masks, ahead);
+                            tiles::<S, 2, true, true>(s, size, a, b, start, c, width, ahead);
                         }
                         (true, false) => {
-                            tiles::<S, 2, true, false>(s, size, a, b, start, c, masks, ahead);
+                            tiles::<S, 2, true, false>(s, size, a, b, start, c, width, ahead);
                         }
                         (false, true) => {
-                            tiles::<S, 2, false, true>(s, size, a, b, start, c, masks, ahead);
+                            tiles::<S, 2, false, true>(s, size, a, b, start, c, width, ahead);
                         }
                         (false, false) => {
-                            tiles::<S, 2, false, false>(s, size, a, b, start, c, masks, ahead);
+                            tiles::<S, 2, false, false>(s, size, a, b, start, c, width, ahead);
                         }
                     }
                 }

@@ -296,15 +296,15 @@ impl<'a> Product<'a> {
         // SAFETY: columns from `at` lie inside, and the pointers cover the sizes.
         unsafe {
             while n - at >= 2 * S::LANES {
-                self.columns::<S, 2, true>(s, at, s.mask(S::LANES));
+                self.columns::<S, 2, true>(s, at, 2 * S::LANES);
                 at += 2 * S::LANES;
             }
             if n - at >= S::LANES {
-                self.columns::<S, 1, true>(s, at, s.mask(S::LANES));
+                self.columns::<S, 1, true>(s, at, S::LANES);
                 at += S::LANES;
             }
             if at < n {
-                self.columns::<S, 1, false>(s, at, s.mask(n - at));
+                self.columns::<S, 1, false>(s, at, n - at);
             }
         }
     }
@@ -319,7 +319,7 @@ impl<'a> Product<'a> {
         &self,
         s: S,
         at: usize,
-        mask: S::Mask,
+        width: usize,
     ) {
         let Sizes { m, k, .. } = self.sizes;
         // SAFETY: the caller's.
@@ -331,7 +331,7 @@ impl<'a> Product<'a> {
                 (self.b.add(at), self.b_row),
                 self.start.right_of(at),
                 (self.c.add(at), self.c_row),
-                [mask; VECTORS],
+                width,
                 Ahead::Nothing,
             );
         }

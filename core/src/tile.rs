@@ -4,7 +4,7 @@
 
 use crate::layout::LINE;
 use crate::matmul::Start;
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 
 /// The left operand: numbers a row and a column apart.
 #[derive(Clone, Copy)]
@@ -101,7 +101,7 @@ impl Ahead {
 /// # Safety
 /// `a` covers m × k, `COPIED` tile by tile and in each along its columns. `b` and `c`, each
 /// with the distance of its rows, cover k and m rows of `VECTORS` vectors, unless `WHOLE` as
-/// far as `masks` goes.
+/// far as `width` goes.
 #[inline(always)]
 pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, const COPIED: bool>(
     s: S,
@@ -110,9 +110,10 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
     b: (*const f32, isize),
     start: Start,
     c: (*mut f32, usize),
-    masks: [S::Mask; VECTORS],
+    width: usize,
     ahead: Ahead,
 ) {
+    let masks = masks::<S, VECTORS>(s, width);
     let (large, size, small) = split(m, if COPIED { S::TILE_ROWS } else { ROWS });
     let (mut row, mut index) = (0, 0);
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
@@ -130,17 +131,100 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
             // SAFETY: the tiles cover the rows once each.
             unsafe {
                 let c = (c.0.add(row * c.1), c.1);
-                with_rows!(
-                    rows,
-                    if COPIED { S::TILE_ROWS } else { ROWS },
-                    [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-                    tile,
-                    S,
-                    [VECTORS, WHOLE, COPIED],
-                    (s, k, a, b, start, c, masks, ahead)
-                );
+                if const { COPIED } {
+                    with_rows!(
+                        rows,
+                        S::TILE_ROWS,
+                        [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+                        tall_tile,
+                        S,
+                        [VECTORS, WHOLE],
+                        (s, k, a, b, start, c, width, ahead)
+                    );
+                } else {
+                    with_rows!(
+                        rows,
+                        ROWS,
+                        [1 2 3 4 5 6],
+                        tile,
+                        S,
+                        [VECTORS, WHOLE, COPIED],
+                        (s, k, a, b, start, c, masks, ahead)
+                    );
+                }
             }
             row += rows;
+        }
+    }
+}
+
+/// The masks of `VECTORS` vectors of `width` numbers.
+#[inline(always)]
+fn masks<S: Simd, const VECTORS: usize>(s: S, width: usize) -> [S::Mask; VECTORS] {
+    let mut masks = [s.mask(0); VECTORS];
+    for (j, mask) in masks.iter_mut().enumerate() {
+        *mask = s.mask(width.saturating_sub(j * S::LANES).min(S::LANES));
+    }
+    masks
+}
+
+/// A [`tile`] of a copied operand as a function of its own, because there are many of them
+/// and each is long.
+///
+/// # Safety
+/// Those of [`tiles`], with `ROWS` for m.
+#[inline(always)]
+unsafe fn tall_tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+    s: S,
+    k: usize,
+    a: Left,
+    b: (*const f32, isize),
+    start: Start,
+    c: (*mut f32, usize),
+    width: usize,
+    ahead: Option<(*const f32, isize)>,
+) {
+    s.outline(Tall::<ROWS, VECTORS, WHOLE> {
+        k,
+        a,
+        b,
+        start,
+        c,
+        width,
+        ahead,
+    });
+}
+
+/// The arguments of [`tall_tile`], which cover what they must.
+struct Tall<'a, const ROWS: usize, const VECTORS: usize, const WHOLE: bool> {
+    k: usize,
+    a: Left,
+    b: (*const f32, isize),
+    start: Start<'a>,
+    c: (*mut f32, usize),
+    width: usize,
+    ahead: Option<(*const f32, isize)>,
+}
+
+impl<const ROWS: usize, const VECTORS: usize, const WHOLE: bool> Kernel
+    for Tall<'_, ROWS, VECTORS, WHOLE>
+{
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            k,
+            a,
+            b,
+            start,
+            c,
+            width,
+            ahead,
+        } = self;
+        let masks = masks::<S, VECTORS>(s, width);
+        // SAFETY: the pointers cover the tile.
+        unsafe {
+            tile::<S, ROWS, VECTORS, WHOLE, true>(s, k, a, b, start, c, masks, ahead);
         }
     }
 }
