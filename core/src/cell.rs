@@ -124,8 +124,7 @@ pub(crate) fn step_from_sums<S: Simd>(
         && c_before_len == units
         && h_before.len() == units
         && gates_row >= 4 * hidden
-        && batch > 0
-        && sums.len() >= (batch - 1) * gates_row + 4 * hidden
+        && sums.len() == batch * gates_row
         && c.len() == units
         && h.len() == units;
     debug_assert!(fits, "a buffer of the step has the wrong length");

@@ -262,8 +262,7 @@ impl<'a> Product<'a> {
             Start::Zero | Start::Output => true,
         };
         let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
-        // Walked like an operand, its rows apart or on end.
-        let covered = c_row >= n && Walk::rows(c, c_row).covers(m, n);
+        let covered = c_row >= n && m.checked_mul(c_row) == Some(c.len());
         if !(fits && a.covers(m, k) && b.covers(k, n) && covered) {
             debug_assert!(
                 m == 0 || n == 0 || k == 0,
