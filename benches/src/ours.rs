@@ -10,6 +10,7 @@ use fused_lstm::{
     PackedModel, Stack, Turn,
 };
 use fused_lstm_driver::parallel::{GradientParts, InferParts};
+use fused_lstm_driver::units::{self, InferUnits};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The rate of the update where the gradient is given: small, because the same step
@@ -27,7 +28,8 @@ pub enum Door {
     Packed,
     /// Sizes known when it runs.
     RunTime,
-    /// The rows of the batch on so many threads; inference with packed kernels.
+    /// The rows of the batch, or the units if there are fewer rows, on so many threads;
+    /// inference with packed kernels.
     Threads(usize),
 }
 
@@ -213,8 +215,10 @@ impl Run for RunTime {
     }
 }
 
-/// The rows of a batch on several threads: inference with packed kernels, or a training step.
+/// The rows of a batch on several threads, or the units if there are too few rows: inference
+/// with packed kernels, or a training step.
 struct OnThreads {
+    steps: usize,
     shape: NetworkShape<'static>,
     numbers: Numbers,
     state: Vec<f32>,
@@ -228,6 +232,10 @@ enum Task {
         model: PackedModel<'static>,
         y: Vec<f32>,
     },
+    Units {
+        units: InferUnits,
+        y: Vec<f32>,
+    },
     Train {
         parts: GradientParts,
         gradients: Vec<f32>,
@@ -235,14 +243,24 @@ enum Task {
 }
 
 fn on_threads(workload: &Workload, threads: usize) -> Option<Box<dyn Run>> {
-    if workload.mode == Mode::Stream || workload.head != Head::None || workload.batch < threads {
+    let of_units = workload.batch < threads;
+    if workload.mode == Mode::Stream || workload.head != Head::None {
         return None;
     }
     let pool = ThreadPoolBuilder::new().num_threads(threads).build().ok()?;
     // For as long as the benchmark runs: a model borrows all that it is made of.
     let shape = workload.shape(workload.hidden().leak());
     let (extent, numbers) = (workload.extent(), workload.numbers());
-    let task = if workload.mode == Mode::Infer {
+    let task = if of_units {
+        if workload.mode == Mode::Train || !units::pays(shape, workload.batch, threads) {
+            return None;
+        }
+        let model = Model::new(shape, &numbers.params).ok()?;
+        Task::Units {
+            units: InferUnits::new(model, workload.batch, threads).ok()?,
+            y: vec![0.0; workload.rows() * workload.hidden],
+        }
+    } else if workload.mode == Mode::Infer {
         let panels = vec![0.0; shape.packed_len()].leak();
         let params = numbers.params.clone().leak();
         let rows = workload.batch / threads;
@@ -261,6 +279,7 @@ fn on_threads(workload: &Workload, threads: usize) -> Option<Box<dyn Run>> {
         }
     };
     Some(Box::new(OnThreads {
+        steps: extent.steps,
         state: vec![0.0; shape.state_len(extent.batch)],
         shape,
         numbers,
@@ -278,6 +297,7 @@ impl Run for OnThreads {
             Task::Infer { parts, model, y } => self
                 .pool
                 .install(|| parts.infer_packed(*model, x, state, y)),
+            Task::Units { units, y } => units.infer(self.steps, x, state, y),
             Task::Train { parts, gradients } => {
                 gradients.fill(0.0);
                 Model::new(shape, params)
@@ -297,7 +317,7 @@ impl Run for OnThreads {
 
     fn outcome(&self) -> &[f32] {
         match &self.task {
-            Task::Infer { y, .. } => y,
+            Task::Infer { y, .. } | Task::Units { y, .. } => y,
             Task::Train { .. } => &self.numbers.params,
         }
     }

@@ -72,7 +72,9 @@ pub(crate) fn step<S: Simd>(
     }
     let c = c.as_mut_ptr();
     let step = Step {
-        shape,
+        inputs,
+        all: hidden,
+        hidden,
         batch,
         order,
         x: x.as_ptr(),
@@ -98,14 +100,15 @@ pub(crate) enum Before<'a> {
     InPlace,
 }
 
-/// One step from sums that lack h·Wh, for `batch` rows.
+/// One step from sums that lack h·Wh, for `batch` rows: of all H units of a layer, or of U of
+/// them, whose recurrent kernel is `[H, 4, U]`.
 ///
-/// `sums` `[B, 4, H]`, its rows so far apart, holds bias + x·Wx and is overwritten with the
-/// gate activations; `h_before` `[B, H]`; `c` and `h` `[B, H]` are overwritten.
+/// `sums` `[B, 4, U]`, its rows so far apart, holds bias + x·Wx and is overwritten with the
+/// gate activations; `h_before` `[B, H]`; `c` and `h` `[B, U]` are overwritten.
 #[inline(always)]
 pub(crate) fn step_from_sums<S: Simd>(
     s: S,
-    shape: LayerShape,
+    (all, hidden): (usize, usize),
     batch: usize,
     (order, backwards): (Order, bool),
     recurrent_kernel: &[f32],
@@ -114,15 +117,14 @@ pub(crate) fn step_from_sums<S: Simd>(
     c: &mut [f32],
     h: &mut [f32],
 ) {
-    let hidden = shape.hidden;
     let units = batch * hidden;
     let c_before_len = match &c_before {
         Before::Kept(c) => c.len(),
         Before::InPlace => c.len(),
     };
-    let fits = recurrent_kernel.len() == hidden * 4 * hidden
+    let fits = recurrent_kernel.len() == all * 4 * hidden
         && c_before_len == units
-        && h_before.len() == units
+        && h_before.len() == batch * all
         && gates_row >= 4 * hidden
         && sums.len() == batch * gates_row
         && c.len() == units
@@ -133,7 +135,9 @@ pub(crate) fn step_from_sums<S: Simd>(
     }
     let c = c.as_mut_ptr();
     let step = Step {
-        shape,
+        inputs: 0,
+        all,
+        hidden,
         batch,
         order,
         x: core::ptr::null(),
@@ -159,7 +163,11 @@ pub(crate) fn step_from_sums<S: Simd>(
 /// `c_before` and `c` may be one buffer: each place is read before it is written.
 #[derive(Clone, Copy)]
 struct Step {
-    shape: LayerShape,
+    inputs: usize,
+    /// Hidden units that a sum reads,
+    all: usize,
+    /// and those that the step takes.
+    hidden: usize,
     batch: usize,
     order: Order,
     x: *const f32,
@@ -190,7 +198,7 @@ impl<const GATES: bool> Kernel for Run<GATES> {
             step.units::<S, GATES, true>(s, 0);
             return;
         }
-        let (hidden, batch) = (step.shape.hidden, step.batch);
+        let (hidden, batch) = (step.hidden, step.batch);
         // One row alone has too few sums under way with one vector of units.
         let in_panel = step.order == Order::Rows || 2 * S::LANES <= PANEL;
         let wide = if batch == 1 && in_panel {
@@ -221,7 +229,7 @@ impl Step {
     /// narrower ones, and what does not fill these masked.
     #[inline(always)]
     fn rest<S: Simd, const GATES: bool>(&self, s: S, mut at: usize) {
-        let hidden = self.shape.hidden;
+        let hidden = self.hidden;
         let half = s.narrow();
         let quarter = half.narrow();
         if hidden - at >= S::LANES {
@@ -282,7 +290,12 @@ impl Step {
         at: usize,
         mask: S::Mask,
     ) -> [[[S::V; VECTORS]; 4]; ROWS] {
-        let LayerShape { inputs, hidden } = self.shape;
+        let Self {
+            inputs,
+            all,
+            hidden,
+            ..
+        } = *self;
         // SAFETY: the caller's.
         unsafe {
             let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
@@ -309,9 +322,9 @@ impl Step {
                 sums = [bias; ROWS];
                 sums = accumulate::<S, WHOLE, ROWS, VECTORS>(s, inputs, x, kernel, mask, sums);
             }
-            let kernel = self.place(self.recurrent_kernel, hidden, at);
-            let h = self.h_before.add(row * hidden);
-            accumulate::<S, WHOLE, ROWS, VECTORS>(s, hidden, h, kernel, mask, sums)
+            let kernel = self.place(self.recurrent_kernel, all, at);
+            let h = self.h_before.add(row * all);
+            accumulate::<S, WHOLE, ROWS, VECTORS>(s, all, h, kernel, mask, sums)
         }
     }
 
@@ -327,7 +340,7 @@ impl Step {
         sums: [[S::V; 4]; N],
         mask: S::Mask,
     ) {
-        let hidden = self.shape.hidden;
+        let hidden = self.hidden;
         let mut by_gate = [[s.splat(0.0); N]; 4];
         let mut c = [s.splat(0.0); N];
         // SAFETY: the caller's.
@@ -360,7 +373,7 @@ impl Step {
     /// rows are apart, and how far the gates.
     #[inline(always)]
     fn place(&self, kernel: *const f32, inner: usize, at: usize) -> (*const f32, usize, usize) {
-        let hidden = self.shape.hidden;
+        let hidden = self.hidden;
         match self.order {
             Order::Rows => (kernel.wrapping_add(at), 4 * hidden, hidden),
             Order::Panels => {
@@ -391,7 +404,7 @@ impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bo
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, row, at } = self;
-        let hidden = step.shape.hidden;
+        let hidden = step.hidden;
         let mask = s.mask(if WHOLE { S::LANES } else { hidden - at });
         // SAFETY: all places lie within the buffers, as the types promise.
         unsafe {

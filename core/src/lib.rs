@@ -36,6 +36,7 @@
 //! | `matmul`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
 //! | `packed` | weights in the order in which a stream reads them: [`Packed`] |
 //! | `packed_model` | the same for sequences behind the run-time door: [`PackedModel`] |
+//! | `layer_units` | some of a layer's units, for a core of its own: [`LayerUnits`] |
 //! | [`activation`] | exp, sigmoid, tanh |
 //! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
@@ -62,6 +63,7 @@ mod classifier;
 mod elementwise;
 mod error;
 mod flat;
+mod layer_units;
 mod matmul;
 mod model;
 mod network;
@@ -77,6 +79,7 @@ mod transpose;
 pub use classifier::{Classifier, ClassifierWorkspace, Dense};
 pub use error::ShapeError;
 pub use flat::Flat;
+pub use layer_units::LayerUnits;
 pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params, StateView};
 pub use model::Model;
 pub use network::{Lstm, LstmCache, LstmState, LstmWorkspace, Network, Stack};

@@ -12,6 +12,7 @@ use crate::layout::{LayerShape, Params};
 use crate::network::Network;
 use crate::sequence::copy;
 use crate::simd::{Kernel, Simd, dispatch};
+use core::ops::Range;
 
 /// A network whose weights stand as a step reads them: as large as the network, made
 /// anew when its weights change, and good for nothing but [`step`](Packed::step).
@@ -43,6 +44,15 @@ unsafe impl<N: Network> bytemuck::Zeroable for Packed<N> {}
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turn(bool);
 
+impl Turn {
+    /// Whether the next step goes backwards; the one after it then goes the other way.
+    pub(crate) fn next(&mut self) -> bool {
+        let backwards = self.0;
+        self.0 = !backwards;
+        backwards
+    }
+}
+
 impl<N: Network> Packed<N> {
     /// Zeros, for a `static` that is filled with [`pack`](Self::pack).
     pub const ZERO: Self = Self(N::ZERO);
@@ -71,8 +81,7 @@ impl<N: Network> Packed<N> {
         y: &mut N::Output<1, B>,
         turn: &mut Turn,
     ) {
-        let (net, backwards) = (&self.0, turn.0);
-        turn.0 = !backwards;
+        let (net, backwards) = (&self.0, turn.next());
         dispatch(Step::<N, B> {
             net,
             x,
@@ -118,14 +127,20 @@ pub(crate) fn pack_layer(shape: LayerShape, to: Params<&mut [f32]>, from: Params
 
 /// A kernel `[K, 4, H]` in panels `[H / 16][K, 4, 16]`, the last one narrower.
 pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
+    pack_units(hidden, 0..hidden, to, kernel);
+}
+
+/// [`pack_kernel`] of some of the units: panels `[U / 16][K, 4, 16]`.
+pub(crate) fn pack_units(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
     const ROWS: usize = 8;
     let rows = kernel.len() / hidden;
     for first in (0..rows).step_by(ROWS) {
-        for unit in (0..hidden).step_by(PANEL) {
-            let units = PANEL.min(hidden - unit);
+        for unit in (0..taken.len()).step_by(PANEL) {
+            let units = PANEL.min(taken.len() - unit);
             for row in first..rows.min(first + ROWS) {
-                let (from, place) = (row * hidden + unit, unit * rows + row * units);
+                let from = row * hidden + taken.start + unit;
+                let place = unit * rows + row * units;
                 if let (Some(to), Some(from)) = (
                     to.get_mut(place..place + units),
                     kernel.get(from..from + units),

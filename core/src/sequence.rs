@@ -197,7 +197,8 @@ impl Infer<'_> {
                         let before = (Before::InPlace, h_before);
                         let (batch, c) = (extent.batch, &mut *state.c);
                         let sums = (sums, width);
-                        step_from_sums(s, shape, batch, how, kernel, before, sums, c, h);
+                        let units = (shape.hidden, shape.hidden);
+                        step_from_sums(s, units, batch, how, kernel, before, sums, c, h);
                         h_before = h;
                         continue;
                     }
@@ -511,7 +512,7 @@ pub(crate) fn forward<S: Simd, V: Simd>(
             let how = (order, order == Order::Panels && t % 2 == 1);
             let before = (Before::Kept(c_before), &*h_before);
             let gates = (gates, 4 * hidden);
-            step_from_sums(v, shape, batch, how, rows, before, gates, c, h);
+            step_from_sums(v, (hidden, hidden), batch, how, rows, before, gates, c, h);
         }
         (c_before, h_before) = (c, h);
     }

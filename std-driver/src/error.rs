@@ -54,6 +54,12 @@ pub enum Error {
         /// What the backend said.
         problem: String,
     },
+    /// The operating system has no thread to give.
+    #[error("cannot start a thread: {source}")]
+    Thread {
+        /// Why not.
+        source: io::Error,
+    },
     /// Lengths that do not fit together.
     #[error(transparent)]
     Shape(#[from] fused_lstm::ShapeError),

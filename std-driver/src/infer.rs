@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::parallel::InferParts;
 use crate::tensors::{self, NamedTensor, TensorFile, index_of};
+use crate::units::{self, InferUnits};
 use crate::weights::Weights;
 use fused_lstm::{Extent, loss};
 use std::path::Path;
@@ -66,7 +67,11 @@ pub fn infer(
 
     let mut y = vec![0.0; extent.rows() * shape.outputs()];
     let parts = rayon::current_num_threads();
-    InferParts::new(shape, extent, parts).infer(model, &x, &mut state, &mut y)?;
+    if units::pays(shape, extent.batch, parts) {
+        InferUnits::new(model, extent.batch, parts)?.infer(extent.steps, &x, &mut state, &mut y)?;
+    } else {
+        InferParts::new(shape, extent, parts).infer(model, &x, &mut state, &mut y)?;
+    }
 
     let mut results = Vec::new();
     let mut push = |name: &str, width: usize, values: &[f32]| {

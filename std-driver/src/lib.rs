@@ -27,8 +27,10 @@ pub mod plot;
 pub mod settings;
 pub mod tensors;
 pub mod train;
+pub mod units;
 pub mod weights;
 
 mod error;
+mod exchange;
 
 pub use error::Error;

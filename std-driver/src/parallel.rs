@@ -28,7 +28,13 @@ pub fn cut_rows(batch: usize, parts: usize) -> Vec<Range<usize>> {
 }
 
 /// Copies `rows` of a buffer `[N, B, W]` to one `[N, rows, W]`.
-fn gather<T: Copy>(from: &[T], batch: usize, width: usize, rows: &Range<usize>, to: &mut [T]) {
+pub(crate) fn gather<T: Copy>(
+    from: &[T],
+    batch: usize,
+    width: usize,
+    rows: &Range<usize>,
+    to: &mut [T],
+) {
     let steps = from.chunks_exact(batch * width);
     for (from, to) in steps.zip(to.chunks_exact_mut(rows.len() * width)) {
         to.copy_from_slice(&from[rows.start * width..rows.end * width]);
@@ -36,7 +42,13 @@ fn gather<T: Copy>(from: &[T], batch: usize, width: usize, rows: &Range<usize>, 
 }
 
 /// The way back of [`gather`].
-fn scatter(from: &[f32], batch: usize, width: usize, rows: &Range<usize>, to: &mut [f32]) {
+pub(crate) fn scatter(
+    from: &[f32],
+    batch: usize,
+    width: usize,
+    rows: &Range<usize>,
+    to: &mut [f32],
+) {
     let steps = to.chunks_exact_mut(batch * width);
     for (to, from) in steps.zip(from.chunks_exact(rows.len() * width)) {
         to[rows.start * width..rows.end * width].copy_from_slice(from);
@@ -451,7 +463,7 @@ impl GradientParts {
 }
 
 /// Refuses a buffer of another length before anything is cut by it.
-fn check(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+pub(crate) fn check(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use fused_lstm_driver::checkpoint;
 use fused_lstm_driver::parallel::{GradientParts, InferParts, TrainParts, cut_rows};
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
+use fused_lstm_driver::units::InferUnits;
 use fused_lstm_tests::random::Random;
 
 const SHAPE: NetworkShape = NetworkShape {
@@ -59,6 +60,40 @@ fn inference_has_the_same_bits_in_any_number_of_parts() {
                 .infer(model, &x[1..], &mut own_state, &mut own)
                 .is_err()
         );
+    }
+}
+
+#[test]
+fn inference_has_the_same_bits_with_its_units_on_any_number_of_threads() {
+    // More steps than go through the layers together, and unequal parts.
+    const SHAPE: NetworkShape = NetworkShape {
+        inputs: 3,
+        hidden: &[40, 72, 50],
+        classes: None,
+    };
+    let mut random = Random(8);
+    let params = random.vec(SHAPE.params_len(), 0.5);
+    let model = Model::new(SHAPE, &params).unwrap();
+    for (steps, batch) in [(1, 1), (131, 1), (5, 3), (0, 2)] {
+        let extent = Extent { steps, batch };
+        let x = random.vec(extent.rows() * 3, 2.0);
+        let start = random.vec(SHAPE.state_len(batch), 1.0);
+        let (mut y, mut state) = (vec![0.0; extent.rows() * 50], start.clone());
+        let mut scratch = vec![0.0; SHAPE.scratch_len(extent)];
+        let done = model.infer(extent, &x, &mut state, &mut y, &mut scratch);
+        done.unwrap();
+        for threads in [1, 2, 3, 9] {
+            let mut units = InferUnits::new(model, batch, threads).unwrap();
+            // Twice with the same buffers: nothing is left over.
+            for _ in 0..2 {
+                let (mut own, mut own_state) = (vec![f32::NAN; y.len()], start.clone());
+                units.infer(steps, &x, &mut own_state, &mut own).unwrap();
+                assert_eq!((&own, &own_state), (&y, &state), "{threads} threads");
+            }
+            let mut own = vec![0.0; y.len() + 1];
+            let wrong = units.infer(steps, &x, &mut start.clone(), &mut own);
+            assert!(wrong.is_err());
+        }
     }
 }
 
