@@ -11,6 +11,7 @@ use fused_lstm::{
 };
 use fused_lstm_driver::parallel::{GradientParts, InferParts};
 use fused_lstm_driver::units::{self, InferUnits};
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The rate of the update where the gradient is given: small, because the same step
@@ -307,8 +308,14 @@ impl Run for OnThreads {
                             .install(|| parts.gradient(model, x, dy, state, gradients))
                     })
                     .and_then(|()| {
-                        let learning_rate = SGD_RATE;
-                        Ok(Sgd { learning_rate }.update(params, gradients)?)
+                        let sgd = Sgd {
+                            learning_rate: SGD_RATE,
+                        };
+                        let pieces = params.par_chunks_mut(1 << 14);
+                        let pieces = pieces.zip(gradients.par_chunks(1 << 14));
+                        self.pool
+                            .install(|| pieces.try_for_each(|(to, by)| sgd.update(to, by)))?;
+                        Ok(())
                     })
             }
         };

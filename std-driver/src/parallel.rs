@@ -371,6 +371,8 @@ impl TrainParts {
 pub struct GradientParts {
     extent: Extent,
     parts: Vec<GradientPart>,
+    /// The gradients of all parts but the first, which adds to the caller's.
+    others: Vec<Vec<f32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -378,7 +380,6 @@ struct GradientPart {
     part: Part,
     dy: Vec<f32>,
     dstate: Vec<f32>,
-    gradients: Vec<f32>,
     cache: Vec<f32>,
     workspace: Vec<f32>,
 }
@@ -392,16 +393,19 @@ impl GradientParts {
             GradientPart {
                 dy: vec![0.0; own.rows() * shape.outputs()],
                 dstate: vec![0.0; shape.state_len(own.batch)],
-                gradients: vec![0.0; shape.params_len()],
                 cache: vec![0.0; shape.cache_len(own)],
                 workspace: vec![0.0; shape.workspace_len(own)],
                 part,
             }
         };
-        let parts = cut_rows(extent.batch, parts).into_iter().map(part);
+        let parts: Vec<_> = cut_rows(extent.batch, parts)
+            .into_iter()
+            .map(part)
+            .collect();
         Self {
             extent,
-            parts: parts.collect(),
+            others: vec![vec![0.0; shape.params_len()]; parts.len() - 1],
+            parts,
         }
     }
 
@@ -423,10 +427,15 @@ impl GradientParts {
         check("state", shape.state_len(batch), state.len())?;
         check("gradients", shape.params_len(), gradients.len())?;
         let whole = &*state;
-        self.parts.par_iter_mut().try_for_each(|own| {
+        let (others, first) = (&mut self.others, &mut *gradients);
+        others.par_iter_mut().for_each(|own| own.fill(0.0));
+        let targets: Vec<_> = std::iter::once(first)
+            .chain(others.iter_mut().map(Vec::as_mut_slice))
+            .collect();
+        let parts = self.parts.par_iter_mut().zip(targets);
+        parts.try_for_each(|(own, gradients)| {
             own.part.read(shape, batch, x, whole);
             gather(dy, batch, shape.outputs(), &own.part.rows, &mut own.dy);
-            own.gradients.fill(0.0);
             own.dstate.fill(0.0);
             let Part {
                 extent, x, state, ..
@@ -438,7 +447,7 @@ impl GradientParts {
                 &own.dy,
                 &mut own.dstate,
                 &mut own.cache,
-                &mut own.gradients,
+                gradients,
                 None,
                 &mut own.workspace,
             )
@@ -447,13 +456,13 @@ impl GradientParts {
             own.part.write_state(shape, batch, state);
         }
         // In pieces that stay in the cache while all parts are added.
-        let parts = &self.parts;
+        let others = &self.others;
         gradients
             .par_chunks_mut(1 << 12)
             .enumerate()
             .for_each(|(index, sums)| {
-                for own in parts {
-                    for (sum, own) in sums.iter_mut().zip(&own.gradients[index << 12..]) {
+                for own in others {
+                    for (sum, own) in sums.iter_mut().zip(&own[index << 12..]) {
                         *sum += own;
                     }
                 }
