@@ -6,8 +6,8 @@ use bytemuck::zeroed_box;
 use fused_lstm::loss::softmax;
 use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
-    Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, NetworkShape, Packed,
-    PackedModel, Stack, Turn,
+    Aligned, Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, NetworkShape,
+    Packed, PackedModel, Stack, Turn,
 };
 use fused_lstm_driver::parallel::{GradientParts, InferParts};
 use fused_lstm_driver::units::{self, InferUnits};
@@ -330,18 +330,19 @@ impl Run for OnThreads {
     }
 }
 
-fn boxed<F: Flat>(values: &[f32]) -> Box<F> {
-    let mut buffer: Box<F> = zeroed_box();
+/// On a line of the caches, as one who counts nanoseconds would have it.
+fn boxed<F: Flat>(values: &[f32]) -> Box<Aligned<F>> {
+    let mut buffer: Box<Aligned<F>> = zeroed_box();
     buffer.as_flat_mut().copy_from_slice(values);
     buffer
 }
 
 struct FixedInfer<N: Network, const T: usize, const B: usize> {
-    net: Box<N>,
-    x: Box<N::Input<T, B>>,
-    state: Box<N::State<B>>,
-    y: Box<N::Output<T, B>>,
-    scratch: Box<N::Scratch<T, B>>,
+    net: Box<Aligned<N>>,
+    x: Box<Aligned<N::Input<T, B>>>,
+    state: Box<Aligned<N::State<B>>>,
+    y: Box<Aligned<N::Output<T, B>>>,
+    scratch: Box<Aligned<N::Scratch<T, B>>>,
     fresh: bool,
 }
 
@@ -374,9 +375,9 @@ impl<N: Network, const T: usize, const B: usize> Run for FixedInfer<N, T, B> {
 
 struct PackedSteps<N: Network> {
     net: Box<Packed<N>>,
-    x: Box<N::Input<1, 1>>,
-    state: Box<N::State<1>>,
-    y: Box<N::Output<1, 1>>,
+    x: Box<Aligned<N::Input<1, 1>>>,
+    state: Box<Aligned<N::State<1>>>,
+    y: Box<Aligned<N::Output<1, 1>>>,
     turn: Turn,
 }
 
@@ -406,13 +407,13 @@ impl<N: Network> Run for PackedSteps<N> {
 }
 
 struct FixedTrain<N: Network, const T: usize, const B: usize> {
-    net: Box<N>,
-    x: Box<N::Input<T, B>>,
-    dy: Box<N::Output<T, B>>,
-    state: Box<N::State<B>>,
-    cache: Box<N::Cache<T, B>>,
-    workspace: Box<N::Workspace<T, B>>,
-    gradients: Box<N>,
+    net: Box<Aligned<N>>,
+    x: Box<Aligned<N::Input<T, B>>>,
+    dy: Box<Aligned<N::Output<T, B>>>,
+    state: Box<Aligned<N::State<B>>>,
+    cache: Box<Aligned<N::Cache<T, B>>>,
+    workspace: Box<Aligned<N::Workspace<T, B>>>,
+    gradients: Box<Aligned<N>>,
 }
 
 impl<N: Network, const T: usize, const B: usize> FixedTrain<N, T, B> {
@@ -458,11 +459,11 @@ impl<N: Network, const T: usize, const B: usize> Run for FixedTrain<N, T, B> {
 }
 
 struct FixedEchoStep<N: Network> {
-    net: Box<Classifier<N, 4, CLASSES>>,
-    x: Box<N::Input<1, 1>>,
-    state: Box<N::State<1>>,
-    y: Box<N::Output<1, 1>>,
-    scratch: Box<N::Scratch<1, 1>>,
+    net: Box<Aligned<Classifier<N, 4, CLASSES>>>,
+    x: Box<Aligned<N::Input<1, 1>>>,
+    state: Box<Aligned<N::State<1>>>,
+    y: Box<Aligned<N::Output<1, 1>>>,
+    scratch: Box<Aligned<N::Scratch<1, 1>>>,
     probabilities: [[[f32; CLASSES]; 1]; 1],
 }
 
@@ -482,14 +483,14 @@ type EchoWorkspace<N, const T: usize, const B: usize> =
 
 struct FixedEcho<N: Network, const T: usize, const B: usize> {
     head: Head,
-    net: Box<Classifier<N, 4, CLASSES>>,
-    x: Box<N::Input<T, B>>,
+    net: Box<Aligned<Classifier<N, 4, CLASSES>>>,
+    x: Box<Aligned<N::Input<T, B>>>,
     labels: Box<[[u32; B]; T]>,
-    state: Box<N::State<B>>,
-    cache: Box<N::Cache<T, B>>,
-    workspace: Box<EchoWorkspace<N, T, B>>,
-    gradients: Box<Classifier<N, 4, CLASSES>>,
-    probabilities: Box<[[[f32; CLASSES]; B]; T]>,
+    state: Box<Aligned<N::State<B>>>,
+    cache: Box<Aligned<N::Cache<T, B>>>,
+    workspace: Box<Aligned<EchoWorkspace<N, T, B>>>,
+    gradients: Box<Aligned<Classifier<N, 4, CLASSES>>>,
+    probabilities: Box<Aligned<[[[f32; CLASSES]; B]; T]>>,
     slots: Vec<f32>,
     updates: u32,
 }

@@ -103,20 +103,20 @@ impl<const ROWS: usize, const WHOLE: bool> Kernel for Tile<'_, ROWS, WHOLE> {
         // SAFETY: the rows lie within the buffers, as the type promises, and their units
         // within the mask.
         unsafe {
-            let rows = |p: *const f32, apart: usize| {
-                let mut v = [s.splat(0.0); ROWS];
-                for (r, v) in v.iter_mut().enumerate() {
-                    *v = s.load_part::<WHOLE>(p.add(r * apart), mask);
-                }
-                v
-            };
             let at = row * hidden;
             let gates = step.gates.add(4 * at);
-            let [i, j, f, o] = [0, 1, 2, 3].map(|g| rows(gates.add(g * hidden), 4 * hidden));
-            let [c_before, c, dy] =
-                [step.c_before, step.c, step.dy].map(|p| rows(p.add(at), hidden));
-            let [dc, dh] = [step.dc, step.dh].map(|p| rows(p.add(at), hidden));
-            let of_cell = ([i, j, f, o], (c_before, c), (dy, dh, dc));
+            let mut by_gate = [[s.splat(0.0); ROWS]; 4];
+            for (g, gate) in by_gate.iter_mut().enumerate() {
+                *gate = rows::<S, ROWS, WHOLE>(s, gates.add(g * hidden), 4 * hidden, mask);
+            }
+            let mut units = [[s.splat(0.0); ROWS]; 5];
+            let (dh, dc) = (step.dh.cast_const(), step.dc.cast_const());
+            let buffers = [step.c_before, step.c, step.dy, dh, dc];
+            for (units, buffer) in units.iter_mut().zip(buffers) {
+                *units = rows::<S, ROWS, WHOLE>(s, buffer.add(at), hidden, mask);
+            }
+            let [c_before, c, dy, dh, dc] = units;
+            let of_cell = (by_gate, (c_before, c), (dy, dh, dc));
             let (dgates, dc) = match ROWS {
                 2 if S::JOINS => gradients_joined::<S, ROWS, 1>(s, of_cell),
                 3 | 4 if S::JOINS => gradients_joined::<S, ROWS, 2>(s, of_cell),
@@ -144,6 +144,26 @@ impl<const ROWS: usize, const WHOLE: bool> Kernel for Tile<'_, ROWS, WHOLE> {
             }
         }
     }
+}
+
+/// A vector of each row, so far apart. Not a closure, which the compiler may leave a function
+/// of its own: that would not have the level's instructions.
+///
+/// # Safety
+/// The rows lie within the buffer, as far as the mask goes unless `WHOLE`.
+#[inline(always)]
+unsafe fn rows<S: Simd, const ROWS: usize, const WHOLE: bool>(
+    s: S,
+    from: *const f32,
+    apart: usize,
+    mask: S::Mask,
+) -> [S::V; ROWS] {
+    let mut rows = [s.splat(0.0); ROWS];
+    for (r, row) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *row = unsafe { s.load_part::<WHOLE>(from.add(r * apart), mask) };
+    }
+    rows
 }
 
 /// The arguments of [`step_gradients`] for `N` vectors.

@@ -648,7 +648,8 @@ impl Kernel for StepBackward<'_> {
 impl Elementwise for StepBackward<'_> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
-        let gates = self.gates.each_ref().map(|gate| at.load(gate));
+        let [i, j, f, o] = &self.gates;
+        let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let states = (at.load(self.c_before), at.load(self.c));
         let gradients = (at.load(self.dy), at.load(self.dh), at.load(self.dc));
         let (dgates, dc) = step_gradients(s, gates, states, gradients);

@@ -42,7 +42,7 @@
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
 //!
 //! Unsafe code stands in `simd`, `cell`, `elementwise`, `flat`, in the modules of the
-//! matrix product, and in one line of `packed`.
+//! matrix product, and in one line each of `packed` and `aligned`.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -56,6 +56,7 @@ pub mod layout;
 pub mod loss;
 pub mod optimizer;
 
+mod aligned;
 mod backward;
 mod blocked;
 mod cell;
@@ -76,6 +77,7 @@ mod sweep;
 mod tile;
 mod transpose;
 
+pub use aligned::Aligned;
 pub use classifier::{Classifier, ClassifierWorkspace, Dense};
 pub use error::ShapeError;
 pub use flat::Flat;
