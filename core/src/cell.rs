@@ -555,22 +555,51 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTOR
     mask: S::Mask,
     mut sums: [[[S::V; VECTORS]; 4]; ROWS],
 ) -> [[[S::V; VECTORS]; 4]; ROWS] {
-    for k in 0..inner {
-        // SAFETY: the caller's.
-        unsafe {
-            let mut w = [[s.splat(0.0); VECTORS]; 4];
-            for (g, w) in w.iter_mut().enumerate() {
-                for (v, w) in w.iter_mut().enumerate() {
-                    let place = kernel.add(k * row + g * gate + v * S::LANES);
-                    *w = s.load_part::<WHOLE>(place, mask);
-                }
+    let (mut k, mut pairs) = (0, inner / 2);
+    // SAFETY: the caller's, for every k below `inner`.
+    unsafe {
+        while pairs > 0 {
+            for k in [k, k + 1] {
+                let place = (kernel.add(k * row), gate);
+                sums = add_row::<S, WHOLE, ROWS, VECTORS>(s, x.add(k), inner, place, mask, sums);
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = s.splat(*x.add(r * inner + k));
-                for (sums, w) in sums.iter_mut().zip(w) {
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        *sum = s.fma(x, w, *sum);
-                    }
+            k += 2;
+            pairs = s.rolled(pairs - 1);
+        }
+        if inner % 2 == 1 {
+            let place = (kernel.add(k * row), gate);
+            sums = add_row::<S, WHOLE, ROWS, VECTORS>(s, x.add(k), inner, place, mask, sums);
+        }
+    }
+    sums
+}
+
+/// One row of the kernel times its number in each of `ROWS` rows `apart`.
+///
+/// # Safety
+/// Those of [`accumulate`].
+#[inline(always)]
+unsafe fn add_row<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    x: *const f32,
+    apart: usize,
+    (kernel, gate): (*const f32, usize),
+    mask: S::Mask,
+    mut sums: [[[S::V; VECTORS]; 4]; ROWS],
+) -> [[[S::V; VECTORS]; 4]; ROWS] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut w = [[s.splat(0.0); VECTORS]; 4];
+        for (g, w) in w.iter_mut().enumerate() {
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = s.load_part::<WHOLE>(kernel.add(g * gate + v * S::LANES), mask);
+            }
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let x = s.splat(*x.add(r * apart));
+            for (sums, w) in sums.iter_mut().zip(w) {
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum = s.fma(x, w, *sum);
                 }
             }
         }

@@ -78,6 +78,13 @@ pub trait Simd: Copy {
     #[inline(always)]
     fn fetch(self, _p: *const f32) {}
 
+    /// `rounds`, in a way that keeps a loop of so many rounds more from being unrolled: for
+    /// some processors the compiler otherwise does that to loops that run a few times only.
+    #[inline(always)]
+    fn rolled(self, rounds: usize) -> usize {
+        rounds
+    }
+
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// The first `lanes` lanes (at most [`LANES`](Simd::LANES)).

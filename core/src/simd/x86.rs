@@ -92,6 +92,11 @@ macro_rules! fused_vectors {
             }
 
             #[inline(always)]
+            fn rolled(self, rounds: usize) -> usize {
+                rolled(rounds)
+            }
+
+            #[inline(always)]
             fn fetch(self, p: *const f32) {
                 // SAFETY: a hint; it never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
@@ -313,6 +318,10 @@ impl Simd for Avx512 {
         unsafe { outlined_avx512(kernel) }
     }
     #[inline(always)]
+    fn rolled(self, rounds: usize) -> usize {
+        rolled(rounds)
+    }
+    #[inline(always)]
     fn fetch(self, p: *const f32) {
         // SAFETY: a hint; it never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
@@ -413,4 +422,14 @@ impl Simd for Avx512 {
             _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(ONE)))
         }
     }
+}
+
+/// [`Simd::rolled`]: nothing for the processor to do.
+#[inline(always)]
+fn rolled(mut rounds: usize) -> usize {
+    // SAFETY: no instruction; the compiler takes the number for one that may have changed.
+    unsafe {
+        core::arch::asm!("/* {} */", inout(reg) rounds, options(pure, nomem, nostack, preserves_flags));
+    }
+    rounds
 }
