@@ -139,7 +139,7 @@ macro_rules! on_slices {
             #[inline(always)]
             fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
                 let x = at.load(self.0);
-                at.store(self.0, $function(s, x));
+                at.store(self.0, s.$function(x));
             }
         }
 

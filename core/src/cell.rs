@@ -16,7 +16,6 @@
 
 #![allow(unsafe_code)]
 
-use crate::activation::{sigmoid, tanh};
 use crate::elementwise::{Block, Elementwise, for_each_block};
 use crate::layout::{LayerShape, Params};
 use crate::simd::{Kernel, Several, Simd, fitting};
@@ -199,6 +198,20 @@ impl<const GATES: bool> Kernel for Run<GATES> {
             return;
         }
         let (hidden, batch) = (step.hidden, step.batch);
+        if const { S::SMALL } {
+            for row in 0..batch {
+                let mut at = 0;
+                while hidden - at >= FEW {
+                    s.call(Few::<FEW, GATES> { step, row, at });
+                    at += FEW;
+                }
+                while at < hidden {
+                    s.call(Few::<1, GATES> { step, row, at });
+                    at += 1;
+                }
+            }
+            return;
+        }
         // One row alone has too few sums under way with one vector of units.
         let in_panel = step.order == Order::Rows || 2 * S::LANES <= PANEL;
         let wide = if batch == 1 && in_panel {
@@ -463,6 +476,33 @@ impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bo
     }
 }
 
+/// Units that are summed at a time where code is small.
+const FEW: usize = 4;
+
+/// A few units of one row, of one lane each, which lie within the step's.
+struct Few<'a, const UNITS: usize, const GATES: bool> {
+    step: &'a Step,
+    row: usize,
+    at: usize,
+}
+
+impl<const UNITS: usize, const GATES: bool> Kernel for Few<'_, UNITS, GATES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, row, at } = self;
+        let mask = s.mask(1);
+        // SAFETY: all places lie within the buffers, as the type promises.
+        unsafe {
+            let [sums] = step.sums::<S, 1, UNITS, GATES, true>(s, row, at, mask);
+            for n in 0..UNITS {
+                let sums = sums.map(|gate| gate[n]);
+                step.finish::<S, 1, GATES, true>(s, [(row, at + n)], [sums], mask);
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn first<V: Copy, const N: usize>(vectors: [V; N]) -> V {
     vectors[0]
@@ -481,9 +521,9 @@ type Activated<V> = ([V; 4], V, V);
 #[inline(always)]
 fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
     let [i, j, f, o] = sums;
-    let (i, j, f, o) = (sigmoid(s, i), tanh(s, j), sigmoid(s, f), sigmoid(s, o));
+    let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
     let c = s.fma(f, c, s.mul(i, j));
-    let h = s.mul(o, tanh(s, c));
+    let h = s.mul(o, s.tanh(c));
     ([i, j, f, o], c, h)
 }
 
@@ -555,6 +595,16 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTOR
     mask: S::Mask,
     mut sums: [[[S::V; VECTORS]; 4]; ROWS],
 ) -> [[[S::V; VECTORS]; 4]; ROWS] {
+    if const { S::SMALL } {
+        for k in 0..inner {
+            // SAFETY: the caller's.
+            unsafe {
+                let place = (kernel.add(k * row), gate);
+                sums = add_row::<S, WHOLE, ROWS, VECTORS>(s, x.add(k), inner, place, mask, sums);
+            }
+        }
+        return sums;
+    }
     let (mut k, mut pairs) = (0, inner / 2);
     // SAFETY: the caller's, for every k below `inner`.
     unsafe {
@@ -702,7 +752,7 @@ pub(crate) fn step_gradients<S: Simd>(
     let slope = |v: S::V| s.fma(s.sub(s.splat(0.0), v), v, one);
     // v·(1 − v)
     let sigmoid_slope = |v: S::V| s.mul(v, s.sub(one, v));
-    let tanh_c = tanh(s, c);
+    let tanh_c = s.tanh(c);
     let dh = s.add(dy, dh);
     let dc = s.fma(s.mul(dh, o), slope(tanh_c), dc);
     let dgates = [

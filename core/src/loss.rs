@@ -4,7 +4,6 @@
 //! Sums over classes, and the loss over rows, are taken ascending, so that they
 //! are the same for every level of a kind.
 
-use crate::activation::exp;
 use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_squares};
 use crate::error::{ShapeError, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -63,7 +62,7 @@ impl Elementwise for Exp<'_> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
         let x = at.load(self.0);
-        at.store(self.0, exp(s, x));
+        at.store(self.0, s.exp(x));
     }
 }
 

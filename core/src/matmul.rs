@@ -149,6 +149,9 @@ pub(crate) struct Sizes {
 /// cache.
 const SMALL: usize = 1 << 12;
 
+/// Columns of a tile where code is small.
+const FEW: usize = 4;
+
 /// The product. Does nothing if a size is zero (the callers have ruled that out but
 /// for sums over no rows, which leave an accumulated output as it is), or if an
 /// operand is too short (which they have ruled out too).
@@ -214,6 +217,10 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Sizes { m, n, k } = self.sizes;
+        if const { S::SMALL } {
+            self.tile_by_tile(s);
+            return;
+        }
         // SAFETY: the pointers cover the sizes.
         unsafe {
             // One tile of rows reads `b` once, so there is nothing to gain by a copy.
@@ -294,6 +301,17 @@ impl<'a> Product<'a> {
         let mut at = 0;
         // SAFETY: columns from `at` lie inside, and the pointers cover the sizes.
         unsafe {
+            if const { S::SMALL } {
+                while n - at >= FEW {
+                    self.columns::<S, FEW, true>(s, at, FEW);
+                    at += FEW;
+                }
+                while at < n {
+                    self.columns::<S, 1, true>(s, at, 1);
+                    at += 1;
+                }
+                return;
+            }
             while n - at >= 2 * S::LANES {
                 self.columns::<S, 2, true>(s, at, 2 * S::LANES);
                 at += 2 * S::LANES;

@@ -300,10 +300,10 @@ pub trait Network: Flat {
 macro_rules! with_filled {
     ($s:ident, |$v:ident| $body:expr) => {{
         let (half, quarter) = ($s.narrow(), $s.narrow().narrow());
-        if const { H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
+        if const { !S::SMALL && H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
             let $v = Filled(quarter);
             $body
-        } else if const { H == S::Narrow::LANES && I <= 4 * H } {
+        } else if const { !S::SMALL && H == S::Narrow::LANES && I <= 4 * H } {
             let $v = Filled(half);
             $body
         } else {

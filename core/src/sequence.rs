@@ -57,7 +57,7 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
         sums,
         panels,
     };
-    if !shape.is_wide() || (FIXED && !S::BLOCKED) {
+    if S::SMALL || !shape.is_wide() || (FIXED && !S::BLOCKED) {
         layer.by_step(s);
     } else if FIXED {
         s.outline(InFixedRoom(layer));
@@ -497,7 +497,7 @@ pub(crate) fn forward<S: Simd, V: Simd>(
             Recurrent::Units(panels) => (Order::Panels, panels),
             _ => (Order::Rows, rows),
         };
-        if shape.is_wide() && order == Order::Rows {
+        if !S::SMALL && shape.is_wide() && order == Order::Rows {
             s.outline(WideStep {
                 shape,
                 batch,
@@ -600,7 +600,7 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
         .rchunks_exact_mut(4 * units)
         .zip(dy.rchunks_exact(units));
     for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
-        if V::FILLED || hidden <= S::LANES {
+        if !S::SMALL && (V::FILLED || hidden <= S::LANES) {
             fitting(
                 v,
                 hidden,

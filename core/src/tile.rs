@@ -114,6 +114,16 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
     ahead: Ahead,
 ) {
     let masks = masks::<S, VECTORS>(s, width);
+    if const { S::SMALL } {
+        for row in 0..m {
+            // SAFETY: the tiles cover the rows once each.
+            unsafe {
+                let c = (c.0.add(row * c.1), c.1);
+                tile::<S, 1, VECTORS, WHOLE, COPIED>(s, k, a.below(row), b, start, c, masks, None);
+            }
+        }
+        return;
+    }
     let (large, size, small) = split(m, if COPIED { S::TILE_ROWS } else { ROWS });
     let (mut row, mut index) = (0, 0);
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {

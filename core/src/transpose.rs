@@ -41,7 +41,14 @@ impl Kernel for Transpose {
             columns,
         } = self;
         // SAFETY: both cover rows × columns.
-        unsafe { transpose_part((to, rows), (from, columns as isize), rows, columns) }
+        unsafe {
+            let (to, from) = ((to, rows), (from, columns as isize));
+            if const { S::SMALL } {
+                by_number(to, from, rows, columns);
+            } else {
+                transpose_part(to, from, rows, columns);
+            }
+        }
     }
 }
 
@@ -56,25 +63,20 @@ pub(crate) unsafe fn transpose_part(
     rows: usize,
     columns: usize,
 ) {
-    let place = |row: usize, column: usize| {
-        let from = from.wrapping_offset(row as isize * from_row);
-        (
-            to.wrapping_add(column * to_row + row),
-            from.wrapping_add(column),
-        )
-    };
     // SAFETY: rows and columns are below their numbers; four of either only where there are
     // as many.
     unsafe {
         if rows < 4 || columns < 4 {
-            for row in 0..rows {
-                for column in 0..columns {
-                    let (to, from) = place(row, column);
-                    *to = *from;
-                }
-            }
+            by_number((to, to_row), (from, from_row), rows, columns);
             return;
         }
+        let place = |row: usize, column: usize| {
+            let from = from.wrapping_offset(row as isize * from_row);
+            (
+                to.wrapping_add(column * to_row + row),
+                from.wrapping_add(column),
+            )
+        };
         for line in (0..columns).step_by(LINE) {
             for row in (0..rows).step_by(4) {
                 for column in (line..columns.min(line + LINE)).step_by(4) {
@@ -89,6 +91,28 @@ pub(crate) unsafe fn transpose_part(
                         to.cast::<[f32; 4]>().write_unaligned(four.to_array());
                     }
                 }
+            }
+        }
+    }
+}
+
+/// [`transpose_part`], one number after the other.
+///
+/// # Safety
+/// Both cover that.
+#[inline(always)]
+unsafe fn by_number(
+    (to, to_row): (*mut f32, usize),
+    (from, from_row): (*const f32, isize),
+    rows: usize,
+    columns: usize,
+) {
+    for row in 0..rows {
+        for column in 0..columns {
+            // SAFETY: the caller's.
+            unsafe {
+                let from = from.offset(row as isize * from_row).add(column);
+                *to.add(column * to_row + row) = *from;
             }
         }
     }

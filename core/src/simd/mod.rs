@@ -17,6 +17,24 @@
 mod detect;
 mod filled;
 mod level;
+#[cfg(all(
+    not(feature = "one-lane"),
+    any(
+        target_feature = "sse2",
+        target_feature = "simd128",
+        all(target_feature = "neon", target_arch = "aarch64")
+    )
+))]
+mod portable;
+#[cfg(not(all(
+    not(feature = "one-lane"),
+    any(
+        target_feature = "sse2",
+        target_feature = "simd128",
+        all(target_feature = "neon", target_arch = "aarch64")
+    )
+)))]
+#[path = "scalar.rs"]
 mod portable;
 mod several;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
@@ -25,6 +43,8 @@ mod x86;
 pub(crate) use filled::Filled;
 pub use level::Level;
 pub(crate) use several::Several;
+
+use portable::Portable;
 
 /// Vectors of `f32` and what the kernels do with them.
 ///
@@ -48,6 +68,8 @@ pub trait Simd: Copy {
     const TILE_ROWS: usize;
     /// Whether the units of the layer are known to fill a vector exactly.
     const FILLED: bool = false;
+    /// Whether short code counts more than sums under way: one lane, one row at a time.
+    const SMALL: bool = false;
 
     /// Whether two vectors can be joined to one of the processor's, and two rows of a narrow
     /// layer be taken as one.
@@ -83,6 +105,22 @@ pub trait Simd: Copy {
     #[inline(always)]
     fn rolled(self, rounds: usize) -> usize {
         rounds
+    }
+
+    /// [`exp`](crate::activation::exp), perhaps in a function of its own.
+    #[inline(always)]
+    fn exp(self, x: Self::V) -> Self::V {
+        crate::activation::exp(self, x)
+    }
+    /// [`sigmoid`](crate::activation::sigmoid) likewise.
+    #[inline(always)]
+    fn sigmoid(self, x: Self::V) -> Self::V {
+        crate::activation::sigmoid(self, x)
+    }
+    /// [`tanh`](crate::activation::tanh) likewise.
+    #[inline(always)]
+    fn tanh(self, x: Self::V) -> Self::V {
+        crate::activation::tanh(self, x)
     }
 
     /// `x` in every lane.
@@ -208,10 +246,10 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         Level::Avx512 => unsafe { x86::run_avx512(kernel) },
         // SAFETY: as above.
         Level::Avx2 => unsafe { x86::run_avx2(kernel) },
-        Level::Portable => kernel.run(portable::Portable),
+        Level::Portable => kernel.run(Portable),
     }
     #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-    kernel.run(portable::Portable)
+    kernel.run(Portable)
 }
 
 /// Runs `kernel` with the narrowest vectors of the level that hold `len` numbers, or

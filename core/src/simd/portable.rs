@@ -1,7 +1,5 @@
-//! The level that every target has: four lanes through `wide`, never fused.
-//!
-//! `wide` gives SSE2, NEON, SIMD128 or plain scalar code, whichever the
-//! compiler was told the target has.
+//! The level that every target has, where there are vectors of four lanes: SSE2, NEON or
+//! SIMD128 through `wide`, never fused.
 
 use super::{Kernel, Simd, does_not_join};
 use wide::f32x4;
@@ -17,7 +15,7 @@ impl Simd for Portable {
     type Mask = usize;
     type Narrow = Self;
     const LANES: usize = 4;
-    // Microcontrollers have neither the caches nor the stack for it.
+    // Where the caches and the stack are those of a desktop.
     const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
     const TILE_ROWS: usize = 6;
 
@@ -88,16 +86,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn sqrt(self, a: f32x4) -> f32x4 {
-        // Without a vector instruction `wide` computes it digit by digit in f64.
-        if cfg!(any(
-            target_feature = "sse",
-            target_feature = "simd128",
-            all(target_feature = "neon", target_arch = "aarch64")
-        )) {
-            a.sqrt()
-        } else {
-            f32x4::new(a.to_array().map(libm::sqrtf))
-        }
+        a.sqrt()
     }
     #[inline(always)]
     fn fma(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
