@@ -491,16 +491,135 @@ impl<const UNITS: usize, const GATES: bool> Kernel for Few<'_, UNITS, GATES> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, row, at } = self;
-        let mask = s.mask(1);
+        let &Step {
+            inputs,
+            all,
+            hidden,
+            ..
+        } = step;
+        let mut sums = [[0.0; UNITS]; 4];
         // SAFETY: all places lie within the buffers, as the type promises.
         unsafe {
-            let [sums] = step.sums::<S, 1, UNITS, GATES, true>(s, row, at, mask);
-            for n in 0..UNITS {
-                let sums = sums.map(|gate| gate[n]);
-                step.finish::<S, 1, GATES, true>(s, [(row, at + n)], [sums], mask);
+            let start = if GATES {
+                step.gates.add(row * step.gates_row + at)
+            } else {
+                step.bias.add(at)
+            };
+            for (g, sums) in sums.iter_mut().enumerate() {
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    *sum = *start.add(g * hidden + n);
+                }
+            }
+            if !GATES {
+                s.outline(Sum {
+                    inner: inputs,
+                    x: step.x.add(row * inputs),
+                    kernel: step.place(step.input_kernel, inputs, at),
+                    sums: &mut sums,
+                });
+            }
+            s.outline(Sum {
+                inner: all,
+                x: step.h_before.add(row * all),
+                kernel: step.place(step.recurrent_kernel, all, at),
+                sums: &mut sums,
+            });
+        }
+        for n in 0..UNITS {
+            let [i, j, f, o] = &sums;
+            let (at, sums) = (at + n, [i[n], j[n], f[n], o[n]]);
+            s.outline(One::<GATES> {
+                step,
+                row,
+                at,
+                sums,
+            });
+        }
+    }
+}
+
+/// What is left of a step for one unit, from its sums.
+struct One<'a, const GATES: bool> {
+    step: &'a Step,
+    row: usize,
+    at: usize,
+    sums: [f32; 4],
+}
+
+impl<const GATES: bool> Kernel for One<'_, GATES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            step,
+            row,
+            at,
+            sums,
+        } = self;
+        let sums = sums.map(|sum| s.splat(sum));
+        // SAFETY: the place lies within the buffers, as that of `Few` does.
+        unsafe { step.finish::<S, 1, GATES, true>(s, [(row, at)], [sums], s.mask(1)) }
+    }
+}
+
+/// [`accumulate`] for `UNITS` units of one row, whose sums are in memory before and after. The
+/// pointers cover them.
+struct Sum<'a, const UNITS: usize> {
+    inner: usize,
+    x: *const f32,
+    kernel: (*const f32, usize, usize),
+    sums: &'a mut [[f32; UNITS]; 4],
+}
+
+impl<const UNITS: usize> Kernel for Sum<'_, UNITS> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (mut x, (mut kernel, row, gate)) = (self.x, self.kernel);
+        let [mut i, mut j, mut f, mut o] = self.sums.map(|gate| gate.map(|sum| s.splat(sum)));
+        for _ in 0..self.inner {
+            // SAFETY: the pointers cover the rows, and a vector is a number.
+            unsafe {
+                let by = s.splat(*x);
+                i = add_units(s, by, kernel, i);
+                j = add_units(s, by, kernel.add(gate), j);
+                f = add_units(s, by, kernel.add(2 * gate), f);
+                o = add_units(s, by, kernel.add(3 * gate), o);
+                x = x.wrapping_add(1);
+                kernel = kernel.wrapping_add(row);
+            }
+        }
+        for (to, from) in self.sums.iter_mut().zip([i, j, f, o]) {
+            for (to, from) in to.iter_mut().zip(from) {
+                // SAFETY: a vector is a number.
+                unsafe { s.store(to, from) }
             }
         }
     }
+}
+
+/// Written out, because indices that are no constants would keep the sums in memory where
+/// loops are not unrolled.
+///
+/// # Safety
+/// `UNITS` numbers, one or [`FEW`], are readable at `kernel`, and a vector is a number.
+#[inline(always)]
+unsafe fn add_units<S: Simd, const UNITS: usize>(
+    s: S,
+    x: S::V,
+    kernel: *const f32,
+    mut sums: [S::V; UNITS],
+) -> [S::V; UNITS] {
+    // SAFETY: the caller's.
+    unsafe {
+        sums[0] = s.fma(x, s.load(kernel), sums[0]);
+        if const { UNITS == FEW } {
+            sums[1 % UNITS] = s.fma(x, s.load(kernel.add(1)), sums[1 % UNITS]);
+            sums[2 % UNITS] = s.fma(x, s.load(kernel.add(2)), sums[2 % UNITS]);
+            sums[3 % UNITS] = s.fma(x, s.load(kernel.add(3)), sums[3 % UNITS]);
+        }
+    }
+    sums
 }
 
 #[inline(always)]
@@ -595,16 +714,6 @@ unsafe fn accumulate<S: Simd, const WHOLE: bool, const ROWS: usize, const VECTOR
     mask: S::Mask,
     mut sums: [[[S::V; VECTORS]; 4]; ROWS],
 ) -> [[[S::V; VECTORS]; 4]; ROWS] {
-    if const { S::SMALL } {
-        for k in 0..inner {
-            // SAFETY: the caller's.
-            unsafe {
-                let place = (kernel.add(k * row), gate);
-                sums = add_row::<S, WHOLE, ROWS, VECTORS>(s, x.add(k), inner, place, mask, sums);
-            }
-        }
-        return sums;
-    }
     let (mut k, mut pairs) = (0, inner / 2);
     // SAFETY: the caller's, for every k below `inner`.
     unsafe {

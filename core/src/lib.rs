@@ -57,9 +57,11 @@ pub mod loss;
 pub mod optimizer;
 
 mod aligned;
+mod apart;
 mod backward;
 mod blocked;
 mod cell;
+mod chunks;
 mod classifier;
 mod elementwise;
 mod error;

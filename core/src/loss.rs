@@ -4,6 +4,7 @@
 //! Sums over classes, and the loss over rows, are taken ascending, so that they
 //! are the same for every level of a kind.
 
+use crate::chunks::chunks;
 use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_squares};
 use crate::error::{ShapeError, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -14,11 +15,11 @@ pub(crate) fn softmax_rows<S: Simd>(s: S, classes: usize, logits: &mut [f32]) {
     if classes == 0 {
         return;
     }
-    for row in logits.chunks_exact_mut(classes) {
+    for row in chunks(&mut *logits, classes) {
         shift(row);
     }
     for_each_block(s, logits.len(), &mut Exp(logits));
-    for row in logits.chunks_exact_mut(classes) {
+    for row in chunks(&mut *logits, classes) {
         let total = 1.0 + rest_of(row);
         for p in row {
             *p /= total;
@@ -84,9 +85,7 @@ pub(crate) fn cross_entropy_rows<S: Simd>(
     }
     // loss = ln Σ exp(z) − z[label] = ln(1 + rest) − (z[label] − max z). The last
     // part is kept in the row's first gradient until the exponentials are there.
-    let rows = logits
-        .chunks_exact_mut(classes)
-        .zip(dlogits.chunks_exact_mut(classes));
+    let rows = chunks(&mut *logits, classes).zip(chunks(&mut *dlogits, classes));
     for ((z, dz), &label) in rows.zip(labels) {
         shift(z);
         if let (Some(dz), Some(&z)) = (dz.first_mut(), z.get(label as usize)) {
@@ -99,9 +98,7 @@ pub(crate) fn cross_entropy_rows<S: Simd>(
     let mut loss = 0.0;
     // Π (1 + rest) − 1: one logarithm for as many rows as fit.
     let mut grown = 0.0;
-    let rows = logits
-        .chunks_exact_mut(classes)
-        .zip(dlogits.chunks_exact_mut(classes));
+    let rows = chunks(&mut *logits, classes).zip(chunks(&mut *dlogits, classes));
     for ((p, dz), &label) in rows.zip(labels) {
         let rest = rest_of(p);
         grown += rest + grown * rest;

@@ -1,6 +1,7 @@
 //! The run-time door: a network whose sizes are known only when it runs, over
 //! borrowed flat buffers.
 
+use crate::apart;
 use crate::dense::{backward_rows, forward_rows};
 use crate::error::{ShapeError, check_len};
 use crate::layout::{
@@ -353,7 +354,7 @@ impl Kernel for Forward<'_> {
             let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
             let cache = take(&mut cache, layer.cache_len(extent));
             let view = CacheView::cut(layer, extent, &mut *cache);
-            sequence::forward((s, s), layer, extent, params, x, state, view, panels);
+            apart::forward((s, s), layer, extent, params, x, state, view, panels);
             x = output(cache, extent.rows() * layer.hidden);
         }
     }
@@ -408,7 +409,7 @@ impl Kernel for Backward<'_> {
             let view = CacheView::cut(layer, extent, &mut *own);
             let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
             let dstate = StateView::cut(dstate);
-            sequence::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent);
+            apart::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent);
 
             // The gradient from above has been used: its place takes the one for
             // the layer below.
@@ -425,7 +426,7 @@ impl Kernel for Backward<'_> {
             let (input, _) = (&mut *transposed).cut(4 * layer.hidden * layer.inputs);
             let view = CacheView::cut(layer, extent, &*own);
             let dx = dx.map(|dx| (dx, input));
-            sequence::backward_products(s, layer, extent, params, x, view, gradients, dx);
+            apart::backward_products((s, s), layer, extent, params, x, view, gradients, dx);
         }
     }
 }

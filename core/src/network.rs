@@ -5,6 +5,7 @@
 //! [`Model`](crate::Model), with sizes that the compiler can fold, and the same
 //! bits come out.
 
+use crate::apart;
 use crate::cell::{Order, step};
 use crate::flat::{Flat, flat};
 use crate::init;
@@ -423,7 +424,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
         let (shape, params) = (Self::SHAPE, self.params());
-        with_filled!(s, |v| sequence::forward(
+        with_filled!(s, |v| apart::forward(
             (s, v),
             shape,
             extent,
@@ -455,7 +456,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let recurrent = workspace.recurrent.as_flat_mut();
         let view = CacheView::cut(shape, extent, cache.as_flat_mut());
-        with_filled!(s, |v| sequence::backward_steps(
+        with_filled!(s, |v| apart::backward_steps(
             (s, v),
             shape,
             extent,
@@ -468,7 +469,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         let view = CacheView::cut(shape, extent, cache.as_flat());
         let gradients = Params::cut(shape, gradients.as_flat_mut());
         let dx = dx.map(|dx| (dx, workspace.input.as_flat_mut()));
-        sequence::backward_products(s, shape, extent, params, x, view, gradients, dx);
+        apart::backward_products((s, s), shape, extent, params, x, view, gradients, dx);
     }
 }
 

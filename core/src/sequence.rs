@@ -12,6 +12,7 @@
 
 use crate::backward::narrow_step;
 use crate::cell::{Activate, Before, Order, StepBackward, step, step_from_sums};
+use crate::chunks::{chunks, chunks_backwards};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul, matmul_into};
 use crate::packed::pack_kernel;
@@ -57,7 +58,9 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
         sums,
         panels,
     };
-    if S::SMALL || !shape.is_wide() || (FIXED && !S::BLOCKED) {
+    if const { S::SMALL } {
+        s.outline(ByStep(layer));
+    } else if !shape.is_wide() || (FIXED && !S::BLOCKED) {
         layer.by_step(s);
     } else if FIXED {
         s.outline(InFixedRoom(layer));
@@ -109,6 +112,16 @@ pub(crate) fn pack_for_good<S: Simd>(
     }
 }
 
+struct ByStep<'a>(Infer<'a>);
+
+impl Kernel for ByStep<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.by_step(s);
+    }
+}
+
 struct ByProduct<'a>(Infer<'a>);
 
 impl Kernel for ByProduct<'_> {
@@ -153,7 +166,7 @@ impl Infer<'_> {
         } = self;
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
         let mut h_before: &[f32] = state.h;
-        for (x, h) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(units)) {
+        for (x, h) in chunks(x, inputs).zip(chunks(&mut *y, units)) {
             let how = (Order::Rows, false);
             step(s, shape, extent.batch, how, params, x, h_before, state.c, h);
             h_before = h;
@@ -312,7 +325,7 @@ fn activate_rows<S: Simd>(
 /// The last `n` numbers.
 #[inline(always)]
 fn last(values: &[f32], n: usize) -> &[f32] {
-    values.rchunks_exact(n).next().unwrap_or(&[])
+    chunks_backwards(values, n).next().unwrap_or(&[])
 }
 
 /// Four equal parts.
@@ -488,10 +501,8 @@ pub(crate) fn forward<S: Simd, V: Simd>(
     let (mut h_before, h_after) = cache.h.cut(units);
     copy(c_before, state.c);
     copy(h_before, state.h);
-    let gates = cache.gates.chunks_exact_mut(4 * units);
-    let after = c_after
-        .chunks_exact_mut(units)
-        .zip(h_after.chunks_exact_mut(units));
+    let gates = chunks(cache.gates, 4 * units);
+    let after = chunks(c_after, units).zip(chunks(h_after, units));
     for (t, (gates, (c, h))) in gates.zip(after).enumerate() {
         let (order, rows) = match kernel {
             Recurrent::Units(panels) => (Order::Panels, panels),
@@ -592,13 +603,8 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     let c: &[f32] = cache.c;
     let (c_before, _) = c.cut(extent.rows() * hidden);
     let (_, c_after) = c.cut(units);
-    let states = c_before
-        .rchunks_exact(units)
-        .zip(c_after.rchunks_exact(units));
-    let steps = cache
-        .gates
-        .rchunks_exact_mut(4 * units)
-        .zip(dy.rchunks_exact(units));
+    let states = chunks_backwards(c_before, units).zip(chunks_backwards(c_after, units));
+    let steps = chunks_backwards(cache.gates, 4 * units).zip(chunks_backwards(dy, units));
     for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
         if !S::SMALL && (V::FILLED || hidden <= S::LANES) {
             fitting(
@@ -685,18 +691,9 @@ impl Kernel for BackwardRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let hidden = self.hidden;
-        let c_rows = self
-            .c_before
-            .chunks_exact(hidden)
-            .zip(self.c.chunks_exact(hidden));
-        let d_rows = self
-            .dc
-            .chunks_exact_mut(hidden)
-            .zip(self.dh.chunks_exact(hidden));
-        let rows = self
-            .gates
-            .chunks_exact_mut(4 * hidden)
-            .zip(self.dy.chunks_exact(hidden));
+        let c_rows = chunks(self.c_before, hidden).zip(chunks(self.c, hidden));
+        let d_rows = chunks(self.dc, hidden).zip(chunks(self.dh, hidden));
+        let rows = chunks(self.gates, 4 * hidden).zip(chunks(self.dy, hidden));
         for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
             StepBackward {
                 gates: by_gate(gates, hidden),
@@ -717,8 +714,8 @@ impl Kernel for BackwardRows<'_> {
 /// is accumulated to. `dx` `[T, B, I]`, if wanted, is overwritten; then
 /// `transposed` [4, H, I] is too.
 #[inline(always)]
-pub(crate) fn backward_products<S: Simd>(
-    s: S,
+pub(crate) fn backward_products<S: Simd, V: Simd>(
+    (s, _): (S, V),
     shape: LayerShape,
     extent: Extent,
     params: Params<&[f32]>,

@@ -19,6 +19,22 @@ macro_rules! lane_by_lane {
     )*};
 }
 
+/// What is a function of its own where code is small; elsewhere the latencies hide.
+macro_rules! lane_by_lane_where_small {
+    ($($name:ident($a:ident);)*) => {$(
+        #[inline(always)]
+        fn $name(self, mut $a: Self::V) -> Self::V {
+            if const { !S::SMALL } {
+                return crate::activation::$name(self, $a);
+            }
+            for $a in &mut $a {
+                *$a = self.0.$name(*$a);
+            }
+            $a
+        }
+    )*};
+}
+
 impl<S: Simd, const N: usize> Simd for Several<S, N> {
     type V = [S::V; N];
     type Mask = [S::Mask; N];
@@ -41,6 +57,8 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
     fn fetch(self, p: *const f32) {
         self.0.fetch(p);
     }
+    lane_by_lane_where_small! { exp(a); sigmoid(a); tanh(a); }
+
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
         [self.0.splat(x); N]
