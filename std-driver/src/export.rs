@@ -13,6 +13,8 @@ pub enum Format {
     Bin,
     /// A C header: the sizes and one array in the core's layout.
     C,
+    /// A Rust file: the network's type, and a `static` of it.
+    Rust,
 }
 
 /// Writes the network of `model` to `output`, which must not be there unless `force`.
@@ -32,6 +34,7 @@ pub fn export(model: &Path, format: Format, output: &Path, force: bool) -> Resul
             .flat_map(|v| v.to_le_bytes())
             .collect(),
         Format::C => c_header(&weights).into_bytes(),
+        Format::Rust => rust_file(&weights).into_bytes(),
     };
     tensors::replace(output, &bytes)
 }
@@ -56,4 +59,69 @@ fn c_header(weights: &Weights) -> String {
         let _ = writeln!(text, "    {},", row.join(", "));
     }
     text + "};\n"
+}
+
+/// Rust prints as many digits as give back every f32's bits.
+fn rust_file(weights: &Weights) -> String {
+    let (mut rest, mut inputs) = (&weights.params[..], weights.inputs);
+    let mut take = |n: usize| {
+        let (values, after) = rest.split_at(n);
+        rest = after;
+        values
+    };
+    let (mut net_type, mut net) = (String::new(), String::new());
+    for (layer, &hidden) in weights.hidden.iter().enumerate() {
+        let own_type = format!("Lstm<{inputs}, {hidden}>");
+        let own = format!(
+            "Lstm {{\n\
+             input_kernel: {},\n\
+             recurrent_kernel: {},\n\
+             bias: {},\n}}",
+            array(take(inputs * 4 * hidden), &[inputs, 4, hidden]),
+            array(take(hidden * 4 * hidden), &[hidden, 4, hidden]),
+            array(take(4 * hidden), &[4, hidden]),
+        );
+        if layer == 0 {
+            (net_type, net) = (own_type, own);
+        } else {
+            net_type = format!("Stack<{net_type}, {own_type}>");
+            net = format!("Stack {{\nbelow: {net},\nabove: {own},\n}}");
+        }
+        inputs = hidden;
+    }
+    let mut names = vec!["Aligned", "Lstm"];
+    if weights.hidden.len() > 1 {
+        names.push("Stack");
+    }
+    if let Some(classes) = weights.classes {
+        names.splice(1..1, ["Classifier", "Dense"]);
+        net_type = format!("Classifier<{net_type}, {inputs}, {classes}>");
+        net = format!(
+            "Classifier {{\nlstm: {net},\ndense: Dense {{\nkernel: {},\nbias: {},\n}},\n}}",
+            array(take(inputs * classes), &[inputs, classes]),
+            array(take(classes), &[classes]),
+        );
+    }
+    format!(
+        "// Written by fused-lstm export.\n\n\
+         use fused_lstm::{{{}}};\n\n\
+         /// The network: its sizes.\n\
+         pub type Net = {net_type};\n\n\
+         /// Its weights.\n\
+         pub static NET: Aligned<Net> = Aligned({net});\n",
+        names.join(", "),
+    )
+}
+
+/// The values as a nested array of this shape.
+fn array(values: &[f32], shape: &[usize]) -> String {
+    let parts: Vec<_> = match *shape {
+        [_, ref inner @ ..] if !inner.is_empty() => values
+            .chunks(inner.iter().product())
+            .map(|part| array(part, inner))
+            .collect(),
+        _ => values.iter().map(|value| format!("{value:?}")).collect(),
+    };
+    let between = if shape.len() == 3 { ",\n" } else { ", " };
+    format!("[{}]", parts.join(between))
 }
