@@ -118,17 +118,31 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 /// tanh x.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
-    let one = s.splat(1.0);
     let a = s.abs(x);
+    let (small, large) = (tanh_small(s, a), tanh_large(s, a));
+    // NaN is not less, and `large` keeps it.
+    s.with_sign(s.if_less(a, s.splat(TANH_SMALL), small, large), x)
+}
+
+/// Where the two formulas of tanh meet.
+pub(crate) const TANH_SMALL: f32 = 0.625;
+
+/// tanh a for a from 0 to below [`TANH_SMALL`].
+#[inline(always)]
+pub(crate) fn tanh_small<S: Simd>(s: S, a: S::V) -> S::V {
     let w = s.mul(a, a);
-    let small = s.fma(s.mul(polynomial(s, w, TANH_P), w), a, a);
+    s.fma(s.mul(polynomial(s, w, TANH_P), w), a, a)
+}
+
+/// tanh a for a from there on.
+#[inline(always)]
+pub(crate) fn tanh_large<S: Simd>(s: S, a: S::V) -> S::V {
+    let one = s.splat(1.0);
     // From 9.02 on the result is 1.
     let (t, p) = reduce(s, s.min(s.splat(10.0), a), 2.0, MAGIC);
     let power = s.exp2_of_magic(t);
     let sum = s.fma(power, p, s.add(power, one));
-    let large = s.sub(one, s.div(s.splat(2.0), sum));
-    // NaN is not less, and `large` keeps it.
-    s.with_sign(s.if_less(a, s.splat(0.625), small, large), x)
+    s.sub(one, s.div(s.splat(2.0), sum))
 }
 
 macro_rules! on_slices {

@@ -201,6 +201,10 @@ impl<const GATES: bool> Kernel for Run<GATES> {
         if const { S::SMALL } {
             for row in 0..batch {
                 let mut at = 0;
+                while const { S::LONG } && hidden - at >= LONG {
+                    s.call(Few::<LONG, GATES> { step, row, at });
+                    at += LONG;
+                }
                 while hidden - at >= FEW {
                     s.call(Few::<FEW, GATES> { step, row, at });
                     at += FEW;
@@ -476,8 +480,10 @@ impl<const ROWS: usize, const VECTORS: usize, const GATES: bool, const WHOLE: bo
     }
 }
 
-/// Units that are summed at a time where code is small.
+/// Units that are summed at a time where code is small,
 const FEW: usize = 4;
+/// and gate by gate where the level has a way to do that.
+const LONG: usize = 16;
 
 /// A few units of one row, of one lane each, which lie within the step's.
 struct Few<'a, const UNITS: usize, const GATES: bool> {
@@ -525,40 +531,40 @@ impl<const UNITS: usize, const GATES: bool> Kernel for Few<'_, UNITS, GATES> {
                 sums: &mut sums,
             });
         }
-        for n in 0..UNITS {
-            let [i, j, f, o] = &sums;
-            let (at, sums) = (at + n, [i[n], j[n], f[n], o[n]]);
-            s.outline(One::<GATES> {
-                step,
-                row,
-                at,
-                sums,
-            });
-        }
-    }
-}
-
-/// What is left of a step for one unit, from its sums.
-struct One<'a, const GATES: bool> {
-    step: &'a Step,
-    row: usize,
-    at: usize,
-    sums: [f32; 4],
-}
-
-impl<const GATES: bool> Kernel for One<'_, GATES> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
+        s.outline(Rest::<GATES> {
             step,
             row,
             at,
-            sums,
-        } = self;
-        let sums = sums.map(|sum| s.splat(sum));
-        // SAFETY: the place lies within the buffers, as that of `Few` does.
-        unsafe { step.finish::<S, 1, GATES, true>(s, [(row, at)], [sums], s.mask(1)) }
+            sums: sums.as_flattened().as_ptr(),
+            units: UNITS,
+        });
+    }
+}
+
+/// What is left of a step for so many units, from their sums `[4, units]`.
+struct Rest<'a, const GATES: bool> {
+    step: &'a Step,
+    row: usize,
+    at: usize,
+    sums: *const f32,
+    units: usize,
+}
+
+impl<const GATES: bool> Kernel for Rest<'_, GATES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for n in 0..self.units {
+            // SAFETY: the places lie within the buffers, as those of `Few` do.
+            unsafe {
+                let mut sums = [s.splat(0.0); 4];
+                for (g, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.splat(*self.sums.add(g * self.units + n));
+                }
+                let place = (self.row, self.at + n);
+                (self.step).finish::<S, 1, GATES, true>(s, [place], [sums], s.mask(1));
+            }
+        }
     }
 }
 
@@ -576,6 +582,16 @@ impl<const UNITS: usize> Kernel for Sum<'_, UNITS> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (mut x, (mut kernel, row, gate)) = (self.x, self.kernel);
+        if const { UNITS == LONG } {
+            for (g, sums) in self.sums.iter_mut().enumerate() {
+                if let Some(sums) = sums.first_chunk_mut() {
+                    let kernel = kernel.wrapping_add(g * gate);
+                    // SAFETY: the pointers cover the rows.
+                    unsafe { s.add_products(self.inner, x, kernel, row, sums) };
+                }
+            }
+            return;
+        }
         let [mut i, mut j, mut f, mut o] = self.sums.map(|gate| gate.map(|sum| s.splat(sum)));
         for _ in 0..self.inner {
             // SAFETY: the pointers cover the rows, and a vector is a number.

@@ -301,7 +301,10 @@ pub trait Network: Flat {
 macro_rules! with_filled {
     ($s:ident, |$v:ident| $body:expr) => {{
         let (half, quarter) = ($s.narrow(), $s.narrow().narrow());
-        if const { !S::SMALL && H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
+        if const { S::LONG && H < 16 } {
+            let $v = half;
+            $body
+        } else if const { !S::SMALL && H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
             let $v = Filled(quarter);
             $body
         } else if const { !S::SMALL && H == S::Narrow::LANES && I <= 4 * H } {

@@ -70,6 +70,8 @@ pub trait Simd: Copy {
     const FILLED: bool = false;
     /// Whether short code counts more than sums under way: one lane, one row at a time.
     const SMALL: bool = false;
+    /// Whether [`add_products`](Simd::add_products) is there, for sixteen units of a gate.
+    const LONG: bool = false;
 
     /// Whether two vectors can be joined to one of the processor's, and two rows of a narrow
     /// layer be taken as one.
@@ -105,6 +107,23 @@ pub trait Simd: Copy {
     #[inline(always)]
     fn rolled(self, rounds: usize) -> usize {
         rounds
+    }
+
+    /// `sums` += x·W: `inner` numbers of `x`, and as many rows of `kernel`, so far apart, of
+    /// sixteen numbers.
+    ///
+    /// # Safety
+    /// All these are readable.
+    #[inline(always)]
+    unsafe fn add_products(
+        self,
+        _inner: usize,
+        _x: *const f32,
+        _kernel: *const f32,
+        _row: usize,
+        _sums: &mut [f32; 16],
+    ) {
+        debug_assert!(false, "only where LONG says so");
     }
 
     /// [`exp`](crate::activation::exp), perhaps in a function of its own.
@@ -246,10 +265,10 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         Level::Avx512 => unsafe { x86::run_avx512(kernel) },
         // SAFETY: as above.
         Level::Avx2 => unsafe { x86::run_avx2(kernel) },
-        Level::Portable => kernel.run(Portable),
+        Level::Portable => kernel.run(Portable {}),
     }
     #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-    kernel.run(Portable)
+    kernel.run(Portable {})
 }
 
 /// Runs `kernel` with the narrowest vectors of the level that hold `len` numbers, or

@@ -6,7 +6,7 @@ use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Portable {}
 
 const SIGN: u32 = 1 << 31;
 

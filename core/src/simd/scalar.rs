@@ -5,33 +5,96 @@
 //! lanes.
 
 use super::{Kernel, Simd, does_not_join};
+use crate::activation::{TANH_SMALL, tanh_large, tanh_small};
 
-/// Proof of nothing: every target can run it.
+/// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Lane<const LONG: bool> {}
+
+/// The level, whatever the layer.
+pub(crate) type Portable = Lane<true>;
 
 const SIGN: u32 = 1 << 31;
 
-impl Simd for Portable {
+impl<const LONG: bool> Simd for Lane<LONG> {
     type V = f32;
     /// No mask: one lane is whole.
     type Mask = ();
-    type Narrow = Self;
+    type Narrow = Lane<false>;
     const LANES: usize = 1;
     const BLOCKED: bool = false;
     const TILE_ROWS: usize = 1;
     const SMALL: bool = true;
+    const LONG: bool = LONG && cfg!(all(target_arch = "arm", target_abi = "eabihf"));
 
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Self {
-        self
+    fn narrow(self) -> Lane<false> {
+        Lane {}
     }
     #[inline(never)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }
+    #[inline(never)]
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    unsafe fn add_products(
+        self,
+        inner: usize,
+        x: *const f32,
+        kernel: *const f32,
+        row: usize,
+        sums: &mut [f32; 16],
+    ) {
+        if inner == 0 {
+            return;
+        }
+        // Several numbers are loaded by one instruction, which the compiler does not do here;
+        // VMLA rounds the product before it adds it.
+        // SAFETY: reads what the caller says, and reads and writes the sums.
+        unsafe {
+            core::arch::asm!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {x}!, {{s24}}",
+                "vldmia {kernel}!, {{s16-s23}}",
+                "vmla.f32 s0, s16, s24",
+                "vmla.f32 s1, s17, s24",
+                "vmla.f32 s2, s18, s24",
+                "vmla.f32 s3, s19, s24",
+                "vmla.f32 s4, s20, s24",
+                "vmla.f32 s5, s21, s24",
+                "vmla.f32 s6, s22, s24",
+                "vmla.f32 s7, s23, s24",
+                "vldmia {kernel}!, {{s16-s23}}",
+                "vmla.f32 s8, s16, s24",
+                "vmla.f32 s9, s17, s24",
+                "vmla.f32 s10, s18, s24",
+                "vmla.f32 s11, s19, s24",
+                "vmla.f32 s12, s20, s24",
+                "vmla.f32 s13, s21, s24",
+                "vmla.f32 s14, s22, s24",
+                "vmla.f32 s15, s23, s24",
+                "add {kernel}, {skip}",
+                "subs {left}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                x = inout(reg) x => _,
+                kernel = inout(reg) kernel => _,
+                left = inout(reg) inner => _,
+                skip = in(reg) 4 * row.wrapping_sub(16),
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
+                out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
+                out("s12") _, out("s13") _, out("s14") _, out("s15") _, out("s16") _,
+                out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _,
+                out("s22") _, out("s23") _, out("s24") _,
+                options(nostack),
+            );
+        }
+    }
+
     #[inline(always)]
     fn exp(self, x: f32) -> f32 {
         exp(x)
@@ -125,17 +188,24 @@ impl Simd for Portable {
 
 #[inline(never)]
 fn exp(x: f32) -> f32 {
-    crate::activation::exp(Portable, x)
+    crate::activation::exp(Portable {}, x)
 }
 
 #[inline(never)]
 fn sigmoid(x: f32) -> f32 {
-    crate::activation::sigmoid(Portable, x)
+    crate::activation::sigmoid(Portable {}, x)
 }
 
 #[inline(never)]
 fn tanh(x: f32) -> f32 {
-    crate::activation::tanh(Portable, x)
+    let (s, a) = (Portable {}, x.abs());
+    // One of the two only; NaN is not less, and the large ones keep it.
+    let magnitude = if a < TANH_SMALL {
+        tanh_small(s, a)
+    } else {
+        tanh_large(s, a)
+    };
+    s.with_sign(magnitude, x)
 }
 
 /// The unit's instruction where there is one: it rounds as `libm` does, in a hundredth of
