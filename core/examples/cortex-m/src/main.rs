@@ -40,13 +40,11 @@ fn run() -> bool {
     println!("flash weights: {} bytes", size_of::<Net>());
     println!("static RAM: {} bytes", board::static_bytes());
     let counter = board::Counter::new();
-    let mut all = infer(&counter);
+    let inferred = infer(&counter);
     wide_step(&counter);
     #[cfg(feature = "train")]
-    {
-        all &= train::run(&counter);
-    }
-    all
+    let inferred = train::run(&counter) & inferred;
+    inferred
 }
 
 /// The trained network, bit by bit.
