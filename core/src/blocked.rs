@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::chunks::balanced;
 use crate::matmul::{Product, Sizes, Start};
 use crate::simd::{Kernel, Simd};
 use crate::tile::{Ahead, Left, split, tiles};
@@ -70,13 +71,13 @@ unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards
     // Rows that lie along memory are read as they are while a panel fits the first cache.
     let copied = product.a.column != 1 || k > SHALLOW;
     // Of about one size, because few rows would not pay for their panels.
-    let most_rows = m.div_ceil(m.div_ceil(if copied { ROWS } else { 2 * ROWS }));
+    let most_rows = balanced(m, if copied { ROWS } else { 2 * ROWS });
     let most = if copied && PACKED {
         AREA / most_rows
     } else {
         DEPTH
     };
-    let most_depth = k.div_ceil(k.div_ceil(most));
+    let most_depth = balanced(k, most);
     for k_at in (0..k).step_by(most_depth) {
         let depth = most_depth.min(k - k_at);
         let start = if k_at == 0 {

@@ -7,6 +7,7 @@
 //! out. It pays from about 16 units on.
 
 use crate::cell::PANEL;
+use crate::chunks::parts;
 use crate::flat::Flat;
 use crate::layout::{LayerShape, Params};
 use crate::network::Network;
@@ -134,7 +135,7 @@ pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
 pub(crate) fn pack_units(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
     const ROWS: usize = 8;
-    let rows = kernel.len() / hidden;
+    let rows = parts(kernel.len(), hidden);
     for first in (0..rows).step_by(ROWS) {
         for unit in (0..taken.len()).step_by(PANEL) {
             let units = PANEL.min(taken.len() - unit);

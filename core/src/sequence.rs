@@ -12,7 +12,7 @@
 
 use crate::backward::narrow_step;
 use crate::cell::{Activate, Before, Order, StepBackward, step, step_from_sums};
-use crate::chunks::{chunks, chunks_backwards};
+use crate::chunks::{chunks, chunks_backwards, parts};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul, matmul_into};
 use crate::packed::pack_kernel;
@@ -191,19 +191,18 @@ impl Infer<'_> {
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
         let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
         let width = shape.sums_row();
-        let steps = sums.len() / (extent.batch * width);
-        let chunk = steps.max(1);
+        let steps = parts(sums.len(), extent.batch * width);
+        // Sizes are not zero; the compiler is told.
+        let chunk = |row: usize| (steps.max(1) * row).max(1);
         let mut h_before: &[f32] = state.h;
-        let chunks = x.chunks(chunk * inputs).zip(y.chunks_mut(chunk * units));
-        for (x, y) in chunks {
+        let blocks = x.chunks(chunk(inputs)).zip(y.chunks_mut(chunk(units)));
+        for (x, y) in blocks {
             if steps > 0 {
-                let rows = x.len() / shape.inputs;
+                let rows = parts(x.len(), shape.inputs);
                 let (sums, _) = (&mut *sums).cut(rows * width);
                 let to = (&mut *sums, width);
                 input_sums(s, shape, rows, params, input_panels, x, to);
-                let steps = sums
-                    .chunks_exact_mut(extent.batch * width)
-                    .zip(y.chunks_exact_mut(units));
+                let steps = chunks(&mut *sums, extent.batch * width).zip(chunks(y, units));
                 for (t, (sums, h)) in steps.enumerate() {
                     if let Recurrent::Units(kernel) = kernel {
                         let how = (Order::Panels, t % 2 == 1);
@@ -247,13 +246,15 @@ fn step_by_units<S: Simd>(
     const UNITS: usize = 32;
     let LayerShape { inputs, hidden } = shape;
     let (input_kernel, recurrent_kernel) = params.split_kernel(shape);
+    // Sizes are not zero; the compiler is told.
+    let of = |row: usize| (ROWS * row).max(1);
     let rows = x
-        .chunks(ROWS * inputs)
-        .zip(h_before.chunks(ROWS * hidden))
-        .zip(c.chunks_mut(ROWS * hidden).zip(h.chunks_mut(ROWS * hidden)));
+        .chunks(of(inputs))
+        .zip(h_before.chunks(of(hidden)))
+        .zip(c.chunks_mut(of(hidden)).zip(h.chunks_mut(of(hidden))));
     for ((x, h_before), (c, h)) in rows {
-        let batch = x.len() / inputs;
-        let most = (sums.len() / (4 * batch) / UNITS * UNITS).max(1);
+        let batch = parts(x.len(), inputs);
+        let most = (parts(sums.len(), 4 * batch) / UNITS * UNITS).max(1);
         for unit in (0..hidden).step_by(most) {
             let units = most.min(hidden - unit);
             let (sums, _) = (&mut *sums).cut(4 * batch * units);
@@ -261,7 +262,7 @@ fn step_by_units<S: Simd>(
                 debug_assert!(false, "no room for the sums");
                 return;
             }
-            for (gate, sums) in sums.chunks_exact_mut(batch * units).enumerate() {
+            for (gate, sums) in chunks(&mut *sums, batch * units).enumerate() {
                 let at = gate * hidden + unit;
                 let size = |k| Sizes {
                     m: batch,
@@ -276,11 +277,10 @@ fn step_by_units<S: Simd>(
                 matmul(s, size(hidden), h_before, kernel, Start::Output, sums);
             }
             let [i, j, f, o] = by_gate(sums, batch * units);
-            let sums = i
-                .chunks_exact_mut(units)
-                .zip(j.chunks_exact_mut(units))
-                .zip(f.chunks_exact_mut(units).zip(o.chunks_exact_mut(units)));
-            let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
+            let sums = chunks(i, units)
+                .zip(chunks(j, units))
+                .zip(chunks(f, units).zip(chunks(o, units)));
+            let states = chunks(&mut *c, hidden).zip(chunks(&mut *h, hidden));
             for (((i, j), (f, o)), (c, h)) in sums.zip(states) {
                 let part = unit..unit + units;
                 if let (Some(c), Some(h)) = (c.get_mut(part.clone()), h.get_mut(part)) {
@@ -308,8 +308,8 @@ fn activate_rows<S: Simd>(
     c: &mut [f32],
     h: &mut [f32],
 ) {
-    let states = c.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
-    for (row, (gates, (c, h))) in sums.chunks_exact_mut(width).zip(states).enumerate() {
+    let states = chunks(c, hidden).zip(chunks(h, hidden));
+    for (row, (gates, (c, h))) in chunks(sums, width).zip(states).enumerate() {
         let (gates, _) = gates.cut(4 * hidden);
         let c_before = c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
         Activate {
