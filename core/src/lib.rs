@@ -39,9 +39,11 @@
 //! | `layer_units` | some of a layer's units, for a core of its own: [`LayerUnits`] |
 //! | [`activation`] | exp, sigmoid, tanh |
 //! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
+//! | `apart` | passes shared by all layers where code must be small |
+//! | `chunks`, `flat`, `aligned` | buffers: parts of one width, arrays as slices, [`Aligned`] |
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
 //!
-//! Unsafe code stands in `simd`, `cell`, `elementwise`, `flat`, in the modules of the
+//! Unsafe code stands in `simd`, `cell`, `backward`, `elementwise`, `flat`, in the modules of the
 //! matrix product, and in one line each of `packed` and `aligned`.
 #![no_std]
 #![deny(unsafe_code)]

@@ -1,13 +1,11 @@
 //! The levels: which instruction set runs the kernels.
 
 use core::fmt;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The instruction set that the kernels run with, found once and kept.
 ///
-/// [`Avx2`](Level::Avx2) and [`Avx512`](Level::Avx512) fuse multiply and add and
-/// give the same bits as each other. [`Portable`](Level::Portable) never fuses
+/// [`Neon`](Level::Neon), [`Avx2`](Level::Avx2) and [`Avx512`](Level::Avx512) fuse multiply
+/// and add and give the same bits as each other. [`Portable`](Level::Portable) never fuses
 /// and gives the same bits on every machine.
 ///
 /// ```
@@ -21,36 +19,25 @@ use core::sync::atomic::{AtomicU8, Ordering};
 pub enum Level {
     /// What the compiler was told the target has: SSE2, NEON, SIMD128, scalar.
     Portable,
+    /// AArch64's 128-bit vectors with fused multiply–add.
+    Neon,
     /// 256-bit vectors with fused multiply–add.
     Avx2,
     /// 512-bit vectors with fused multiply–add.
     Avx512,
 }
 
-/// The level in use, as its number plus one; zero is "not looked yet".
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-static CURRENT: AtomicU8 = AtomicU8::new(0);
-
 impl Level {
     /// Every level, slowest first, whether this machine has it or not.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// The level that calls made now run with: the best one that the machine
     /// has.
     #[inline(always)]
     pub fn current() -> Self {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-        match CURRENT.load(Ordering::Relaxed) {
-            0 => Self::look(),
-            1 => Self::Portable,
-            2 => Self::Avx2,
-            _ => Self::Avx512,
-        }
-        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-        Self::Portable
+        chosen::get().unwrap_or_else(Self::look)
     }
 
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     #[cold]
     #[inline(never)]
     fn look() -> Self {
@@ -58,20 +45,26 @@ impl Level {
         for level in Self::available() {
             best = level;
         }
-        CURRENT.store(best as u8 + 1, Ordering::Relaxed);
+        chosen::set(best);
         best
     }
 
     /// Whether this machine can run the level.
     pub fn is_available(self) -> bool {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-        return match self {
+        match self {
             Self::Portable => true,
+            Self::Neon => cfg!(all(
+                target_arch = "aarch64",
+                target_feature = "neon",
+                not(miri)
+            )),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
             Self::Avx2 => super::detect::avx2_and_fma(),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
             Self::Avx512 => super::detect::avx2_and_fma() && super::detect::avx512f(),
-        };
-        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-        matches!(self, Self::Portable)
+            #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
     }
 
     /// The levels that this machine can run, slowest first.
@@ -85,10 +78,11 @@ impl Level {
         !matches!(self, Self::Portable)
     }
 
-    /// The name that [`Display`](fmt::Display) prints: `portable`, `avx2`, `avx512`.
+    /// The name that [`Display`](fmt::Display) prints: `portable`, `neon`, `avx2`, `avx512`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
@@ -100,9 +94,8 @@ impl Level {
     #[must_use]
     pub fn force(self) -> bool {
         let available = self.is_available();
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         if available {
-            CURRENT.store(self as u8 + 1, Ordering::Relaxed);
+            chosen::set(self);
         }
         available
     }
@@ -112,4 +105,48 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// The level in use, where there are several.
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2", not(miri)),
+    all(target_arch = "aarch64", target_feature = "neon", not(miri))
+))]
+mod chosen {
+    use super::Level;
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    /// Its number plus one; zero is "not looked yet".
+    static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+    #[inline(always)]
+    pub fn get() -> Option<Level> {
+        match CURRENT.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Level::Portable),
+            2 => Some(Level::Neon),
+            3 => Some(Level::Avx2),
+            _ => Some(Level::Avx512),
+        }
+    }
+
+    pub fn set(level: Level) {
+        CURRENT.store(level as u8 + 1, Ordering::Relaxed);
+    }
+}
+
+/// Where there is one, nothing is to be remembered.
+#[cfg(not(any(
+    all(target_arch = "x86_64", target_feature = "sse2", not(miri)),
+    all(target_arch = "aarch64", target_feature = "neon", not(miri))
+)))]
+mod chosen {
+    use super::Level;
+
+    #[inline(always)]
+    pub fn get() -> Option<Level> {
+        Some(Level::Portable)
+    }
+
+    pub fn set(_: Level) {}
 }

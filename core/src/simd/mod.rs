@@ -8,8 +8,9 @@
 //! carry `#[target_feature]`; everything below them is `#[inline(always)]`, so
 //! that it is compiled with the features of the trampoline it ends up in.
 //!
-//! The native levels are for x86-64 with its usual SSE2: a target that has switched
-//! vector registers off, as kernels do, and an interpreter get [`Level::Portable`].
+//! The native levels are for x86-64 with its usual SSE2 and AArch64 with its usual NEON: a
+//! target that has switched vector registers off, as kernels do, and an interpreter get
+//! [`Level::Portable`].
 
 #![allow(unsafe_code)]
 
@@ -17,6 +18,8 @@
 mod detect;
 mod filled;
 mod level;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+mod neon;
 #[cfg(all(
     not(feature = "one-lane"),
     any(
@@ -259,16 +262,17 @@ pub(crate) use does_not_join;
 /// once per public call.
 #[inline(always)]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     match Level::current() {
         // SAFETY: `Level::current` only gives levels that the processor has.
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         Level::Avx512 => unsafe { x86::run_avx512(kernel) },
         // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
         Level::Avx2 => unsafe { x86::run_avx2(kernel) },
-        Level::Portable => kernel.run(Portable {}),
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+        Level::Neon => kernel.run(neon::Neon {}),
+        _ => kernel.run(Portable {}),
     }
-    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-    kernel.run(Portable {})
 }
 
 /// Runs `kernel` with the narrowest vectors of the level that hold `len` numbers, or
