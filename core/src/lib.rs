@@ -42,8 +42,9 @@
 //! | `apart` | passes shared by all layers where code must be small |
 //! | `chunks`, `flat`, `aligned` | buffers: parts of one width, arrays as slices, [`Aligned`] |
 //! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
+//! | `c` (feature `c`) | the run-time door as functions of the C ABI |
 //!
-//! Unsafe code stands in `simd`, `cell`, `backward`, `elementwise`, `flat`, in the modules of the
+//! Unsafe code stands in `simd`, `cell`, `backward`, `elementwise`, `flat`, `c`, in the modules of the
 //! matrix product, and in one line each of `packed` and `aligned`.
 #![no_std]
 #![deny(unsafe_code)]
@@ -52,6 +53,8 @@
 extern crate std;
 
 pub mod activation;
+#[cfg(feature = "c")]
+pub mod c;
 pub mod dense;
 pub mod init;
 pub mod layout;

@@ -1,0 +1,218 @@
+/* The echo tutorial from C: bits in, the same bits three steps later out.
+
+   A trained network is stepped bit by bit; another learns from its own random start, by truncated
+   backpropagation over 15 steps with Adagrad. Every probability and every loss is hashed, and held
+   against what the same runs gave in Rust. Then every kind of misuse is refused. Ends with 0 if
+   all of that held. */
+
+#include "echo_model.h"
+#include "fused_lstm.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { DELAY = 3, STEPS = 15, INFER_STEPS = 1000, TRAIN_STEPS = 2000, SEED = 7 };
+
+/* The two results of each run: of machines that round a product before they add it, and of those
+   that do not. They are recorded in core/examples/replay. */
+static const uint32_t INFERRED[] = {0xaad7b644, 0x70c150c9};
+static const uint32_t TRAINED[] = {0xf6895bf7, 0x4eb54215};
+
+static const size_t hidden[] = FUSED_LSTM_HIDDEN;
+static const FusedLstmShape shape = {FUSED_LSTM_INPUTS, hidden, FUSED_LSTM_LAYERS, FUSED_LSTM_CLASSES};
+static const FusedLstmConstFloats trained = {fused_lstm_params, FUSED_LSTM_PARAMS};
+
+static int failed;
+
+static void hold(int held, const char *what) {
+  if (!held) {
+    printf("FAILED: %s\n", what);
+    failed = 1;
+  }
+}
+
+/* All buffers are cut from here, for one thing after the other. */
+static float memory[3 * 1024];
+static size_t used;
+
+static FusedLstmFloats room(size_t len) {
+  FusedLstmFloats floats = {memory + used, len};
+  if (len > sizeof memory / sizeof *memory - used) {
+    hold(0, "the memory is large enough");
+    floats.len = 0;
+    return floats;
+  }
+  used += len;
+  memset(floats.data, 0, len * sizeof(float));
+  return floats;
+}
+
+static FusedLstmConstFloats read_only(FusedLstmFloats floats) {
+  return (FusedLstmConstFloats){floats.data, floats.len};
+}
+
+/* Marsaglia's xorshift. */
+static uint32_t next(uint32_t *random) {
+  *random ^= *random << 13;
+  *random ^= *random >> 17;
+  *random ^= *random << 5;
+  return *random;
+}
+
+static uint32_t seeded(uint32_t seed) { return seed * 2 + 1; }
+
+static float uniform(void *random) { return (float)(next(random) >> 8) / (float)(1 << 24); }
+
+/* The bits of the last steps, the newest first. */
+typedef struct {
+  uint32_t bit[DELAY];
+} Bits;
+
+static void push(Bits *bits, uint32_t bit) {
+  memmove(bits->bit + 1, bits->bit, (DELAY - 1) * sizeof bit);
+  bits->bit[0] = bit;
+}
+
+/* FNV-1a over the bits of a number. */
+static void hash(uint32_t *value, float number) {
+  uint32_t bits;
+  memcpy(&bits, &number, sizeof bits);
+  for (int byte = 0; byte < 4; byte++) {
+    *value = (*value ^ (bits >> 8 * byte & 0xff)) * 0x01000193;
+  }
+}
+
+static int is_one_of(uint32_t value, const uint32_t *both) {
+  return value == both[0] || value == both[1];
+}
+
+static void infer(void) {
+  FusedLstmLengths lengths;
+  hold(fused_lstm_lengths(&shape, 1, 1, &lengths) == FUSED_LSTM_STATUS_OK, "lengths of a step");
+  used = 0;
+  FusedLstmFloats x = room(lengths.x), state = room(lengths.state), y = room(lengths.y);
+  FusedLstmFloats scratch = room(lengths.scratch), p = room(lengths.probabilities);
+
+  uint32_t random = seeded(1), result = 0x811c9dc5;
+  Bits bits = {{0}};
+  int right = 0;
+  for (int step = 0; step < INFER_STEPS; step++) {
+    uint32_t bit = next(&random) >> 31;
+    x.data[0] = (float)bit;
+    hold(fused_lstm_infer(&shape, trained, 1, 1, read_only(x), state, y, scratch) ==
+             FUSED_LSTM_STATUS_OK,
+         "a step");
+    hold(fused_lstm_probabilities(&shape, trained, 1, 1, read_only(y), p) == FUSED_LSTM_STATUS_OK,
+         "probabilities of a step");
+    right += (p.data[1] > p.data[0]) == bits.bit[DELAY - 1];
+    push(&bits, bit);
+    hash(&result, p.data[0]);
+    hash(&result, p.data[1]);
+  }
+  printf("Inference: %d of %d bits right, %u bytes of buffers, hash %08lx\n", right, INFER_STEPS,
+         (unsigned)(used * sizeof(float)), (unsigned long)result);
+  hold(right >= INFER_STEPS - DELAY, "every bit comes back");
+  hold(is_one_of(result, INFERRED), "the probabilities are those of the same run in Rust");
+}
+
+static void train(void) {
+  FusedLstmLengths lengths;
+  hold(fused_lstm_lengths(&shape, STEPS, 1, &lengths) == FUSED_LSTM_STATUS_OK,
+       "lengths of a training step");
+  used = 0;
+  FusedLstmFloats params = room(lengths.params), gradients = room(lengths.params);
+  FusedLstmFloats accumulators = room(lengths.params), state = room(lengths.state);
+  FusedLstmFloats x = room(lengths.x), p = room(lengths.probabilities);
+  FusedLstmFloats cache = room(lengths.cache), workspace = room(lengths.workspace);
+  uint32_t labels[STEPS];
+
+  uint32_t random = seeded(SEED), result = 0x811c9dc5;
+  Bits bits = {{0}};
+  hold(fused_lstm_init(&shape, params, uniform, &random) == FUSED_LSTM_STATUS_OK, "a start");
+  for (size_t i = 0; i < accumulators.len; i++) {
+    accumulators.data[i] = 0.1f;
+  }
+  float mean = 0.6931472f;
+  for (int step = 0; step < TRAIN_STEPS; step++) {
+    for (int t = 0; t < STEPS; t++) {
+      uint32_t bit = next(&random) >> 31;
+      x.data[t] = (float)bit;
+      labels[t] = bits.bit[DELAY - 1];
+      push(&bits, bit);
+    }
+    memset(gradients.data, 0, gradients.len * sizeof(float));
+    float loss = 0;
+    hold(fused_lstm_loss_gradient(&shape, read_only(params), STEPS, 1, read_only(x),
+                                  (FusedLstmLabels){labels, STEPS}, state, gradients, p, cache,
+                                  workspace, &loss) == FUSED_LSTM_STATUS_OK,
+         "a training step");
+    hold(fused_lstm_adagrad_update(0.3f, 0, params, read_only(gradients), accumulators) ==
+             FUSED_LSTM_STATUS_OK,
+         "an update");
+    hash(&result, loss);
+    mean += (loss - mean) / 100;
+  }
+  printf("Training: mean loss %.6f after %d steps, %u bytes of buffers, hash %08lx\n",
+         (double)mean, TRAIN_STEPS, (unsigned)(used * sizeof(float)), (unsigned long)result);
+  hold(mean < 0.05f, "the loss is below 0.05");
+  hold(is_one_of(result, TRAINED), "the losses are those of the same run in Rust");
+}
+
+/* Every kind of misuse has its status, and writes nothing. */
+static void misuse(void) {
+  FusedLstmLengths lengths;
+  hold(fused_lstm_lengths(&shape, 1, 1, &lengths) == FUSED_LSTM_STATUS_OK, "lengths of a step");
+  used = 0;
+  FusedLstmFloats x = room(lengths.x), state = room(lengths.state), y = room(lengths.y);
+  FusedLstmFloats scratch = room(lengths.scratch), p = room(lengths.probabilities);
+  FusedLstmFloats gradients = room(lengths.params), cache = room(lengths.cache);
+  FusedLstmFloats workspace = room(lengths.workspace);
+  y.data[0] = 42;
+
+  hold(fused_lstm_lengths(NULL, 1, 1, &lengths) == FUSED_LSTM_STATUS_NULL, "no shape");
+  hold(fused_lstm_lengths(&shape, 1, 1, NULL) == FUSED_LSTM_STATUS_NULL, "nowhere to write");
+  FusedLstmShape other = shape;
+  other.layers = 0;
+  hold(fused_lstm_lengths(&other, 1, 1, &lengths) == FUSED_LSTM_STATUS_ZERO, "no layers");
+
+  FusedLstmFloats wrong = state;
+  wrong.data = NULL;
+  hold(fused_lstm_infer(&shape, trained, 1, 1, read_only(x), wrong, y, scratch) ==
+           FUSED_LSTM_STATUS_NULL,
+       "no state");
+  wrong.data = (float *)((char *)state.data + 1);
+  hold(fused_lstm_infer(&shape, trained, 1, 1, read_only(x), wrong, y, scratch) ==
+           FUSED_LSTM_STATUS_MISALIGNED,
+       "a misaligned state");
+  wrong = state;
+  wrong.len--;
+  hold(fused_lstm_infer(&shape, trained, 1, 1, read_only(x), wrong, y, scratch) ==
+           FUSED_LSTM_STATUS_LENGTH,
+       "a state that is too short");
+  hold(fused_lstm_infer(&shape, trained, 1, 1, read_only(state), state, y, scratch) ==
+           FUSED_LSTM_STATUS_OVERLAP,
+       "a state that is also the input");
+  hold(y.data[0] == 42, "what is refused writes nothing");
+
+  other = shape;
+  other.classes = 0;
+  FusedLstmConstFloats headless = trained;
+  headless.len -= (hidden[FUSED_LSTM_LAYERS - 1] + 1) * FUSED_LSTM_CLASSES;
+  hold(fused_lstm_probabilities(&other, headless, 1, 1, read_only(y), p) ==
+           FUSED_LSTM_STATUS_NO_HEAD,
+       "no head");
+  uint32_t label = FUSED_LSTM_CLASSES;
+  float loss = 42;
+  hold(fused_lstm_loss_gradient(&shape, trained, 1, 1, read_only(x), (FusedLstmLabels){&label, 1},
+                                state, gradients, p, cache, workspace,
+                                &loss) == FUSED_LSTM_STATUS_LABEL,
+       "a label that is no class");
+  hold(loss == 42, "what is refused gives no loss");
+  printf("Misuse: refused\n");
+}
+
+int main(void) {
+  infer();
+  train();
+  misuse();
+  return failed;
+}

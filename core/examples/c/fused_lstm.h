@@ -1,0 +1,217 @@
+/* LSTM inference and training over the caller's buffers. No function keeps anything, allocates or
+   prints. Each returns a status; if it is not FUSED_LSTM_STATUS_OK, nothing was written.
+
+   What every caller promises: a pointer that is not null points to what its type says, and to as
+   many values as the length beside it says; values that are read have been written before; no
+   other thread writes what a call reads, or touches what it writes. Null and misaligned pointers,
+   lengths that do not fit the shape, and overlapping buffers are refused.
+
+   Written by cbindgen from core/src/c/mod.rs: `make header` writes it again. */
+
+#ifndef FUSED_LSTM_H
+#define FUSED_LSTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// What a call came to.
+typedef enum {
+  // Done.
+  FUSED_LSTM_STATUS_OK = 0,
+  // A pointer is null, and its length is not zero.
+  FUSED_LSTM_STATUS_NULL = 1,
+  // A pointer is not aligned as its type must be.
+  FUSED_LSTM_STATUS_MISALIGNED = 2,
+  // A buffer does not have the length that the shape asks for.
+  FUSED_LSTM_STATUS_LENGTH = 3,
+  // A buffer that is written shares memory with another.
+  FUSED_LSTM_STATUS_OVERLAP = 4,
+  // A size that must be at least one is zero.
+  FUSED_LSTM_STATUS_ZERO = 5,
+  // A label is not below the number of classes.
+  FUSED_LSTM_STATUS_LABEL = 6,
+  // The network has no dense head, and the call needs one.
+  FUSED_LSTM_STATUS_NO_HEAD = 7,
+} FusedLstmStatus;
+
+// The sizes of a network: LSTM layers one above the other, and a dense head if there are classes.
+typedef struct {
+  // Inputs of the first layer.
+  size_t inputs;
+  // Hidden units of each layer, from the first to the last.
+  const size_t *hidden;
+  // How many layers.
+  size_t layers;
+  // Outputs of the dense head; 0 if there is none.
+  size_t classes;
+} FusedLstmShape;
+
+// How many values each buffer of a call has; `SIZE_MAX` if that many cannot be.
+typedef struct {
+  // Each layer's kernel `[inputs + hidden, 4, hidden]`, gates i, j, f, o, and bias
+  // `[4, hidden]`, then the head's kernel `[hidden, classes]` and bias `[classes]`. Gradients
+  // have as many.
+  size_t params;
+  // Cell state `[batch, hidden]` and hidden state of each layer.
+  size_t state;
+  // Inputs `[steps, batch, inputs]`.
+  size_t x;
+  // The last layer's hidden states `[steps, batch, hidden]`.
+  size_t y;
+  // Labels `[steps, batch]`.
+  size_t labels;
+  // Class probabilities `[steps, batch, classes]`.
+  size_t probabilities;
+  // Room for inference.
+  size_t scratch;
+  // Room for training: what the forward pass leaves to the backward pass.
+  size_t cache;
+  // Room for training: the backward pass.
+  size_t workspace;
+} FusedLstmLengths;
+
+// Numbers that are written, and overlap nothing else that the call gets.
+typedef struct {
+  // The first.
+  float *data;
+  // How many.
+  size_t len;
+} FusedLstmFloats;
+
+// Numbers that are read: `len` of them from `data`, which may be null if `len` is zero.
+typedef struct {
+  // The first.
+  const float *data;
+  // How many.
+  size_t len;
+} FusedLstmConstFloats;
+
+// Class labels.
+typedef struct {
+  // The first.
+  const uint32_t *data;
+  // How many.
+  size_t len;
+} FusedLstmLabels;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// How long the buffers for `steps` time steps of `batch` rows are; `*lengths` is overwritten.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_lengths(const FusedLstmShape *shape,
+                                   size_t steps,
+                                   size_t batch,
+                                   FusedLstmLengths *lengths);
+
+// Sets `params` to a start: Glorot-uniform kernels and zero biases, drawn in their order from
+// `random`, which gives numbers from 0 to below 1 and gets `context` back.
+//
+// # Safety
+//
+// What every caller promises, at the top; `random` may be called with `context`, and does not
+// unwind.
+FusedLstmStatus fused_lstm_init(const FusedLstmShape *shape,
+                                FusedLstmFloats params,
+                                float (*random)(void *context),
+                                void *context);
+
+// Inference: `state` is advanced by `steps` time steps, `y` (the last layer's hidden states) is
+// overwritten, and what is in `scratch` does not matter. A stream is taken with `steps` = 1.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_infer(const FusedLstmShape *shape,
+                                 FusedLstmConstFloats params,
+                                 size_t steps,
+                                 size_t batch,
+                                 FusedLstmConstFloats x,
+                                 FusedLstmFloats state,
+                                 FusedLstmFloats y,
+                                 FusedLstmFloats scratch);
+
+// The dense head on `y`, and its softmax: `probabilities` is overwritten.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_probabilities(const FusedLstmShape *shape,
+                                         FusedLstmConstFloats params,
+                                         size_t steps,
+                                         size_t batch,
+                                         FusedLstmConstFloats y,
+                                         FusedLstmFloats probabilities);
+
+// Forward and backward through `steps` time steps: `state` is advanced, the gradients of the mean
+// softmax cross-entropy are added to `gradients`; `probabilities` and `*loss` are overwritten;
+// what is in `cache` and `workspace` does not matter.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_loss_gradient(const FusedLstmShape *shape,
+                                         FusedLstmConstFloats params,
+                                         size_t steps,
+                                         size_t batch,
+                                         FusedLstmConstFloats x,
+                                         FusedLstmLabels labels,
+                                         FusedLstmFloats state,
+                                         FusedLstmFloats gradients,
+                                         FusedLstmFloats probabilities,
+                                         FusedLstmFloats cache,
+                                         FusedLstmFloats workspace,
+                                         float *loss);
+
+// Scales `gradients` so that the norm of all of them is at most `clip_norm`; `*norm` is the one
+// that they had.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_clip_by_global_norm(FusedLstmFloats gradients,
+                                               float clip_norm,
+                                               float *norm);
+
+// A step of plain gradient descent: `params` is updated.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_sgd_update(float learning_rate,
+                                      FusedLstmFloats params,
+                                      FusedLstmConstFloats gradients);
+
+// A step of Adagrad: `params` and `accumulators` are updated. Accumulators, as many as parameters,
+// start at 0.1 and `epsilon` is 0 in TensorFlow; 0 and 1e-10 in PyTorch.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_adagrad_update(float learning_rate,
+                                          float epsilon,
+                                          FusedLstmFloats params,
+                                          FusedLstmConstFloats gradients,
+                                          FusedLstmFloats accumulators);
+
+// A step of Adam as TensorFlow has it (β₁ = 0.9, β₂ = 0.999, "epsilon hat" 1e-8): `params` and
+// `moments` are updated. Moments, twice as many as parameters, start at 0; `step` counts from 1.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_adam_update(float learning_rate,
+                                       uint32_t step,
+                                       FusedLstmFloats params,
+                                       FusedLstmConstFloats gradients,
+                                       FusedLstmFloats moments);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* FUSED_LSTM_H */

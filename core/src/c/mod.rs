@@ -1,0 +1,472 @@
+//! The run-time door for C: inference and training as functions over the caller's buffers.
+//!
+//! `core/examples/c` has the header, the static library and a program. No function keeps
+//! anything, allocates or panics. Each returns a [`Status`]; if it is not `OK`, nothing was
+//! written.
+//!
+//! # What every caller promises
+//!
+//! A pointer that is not null points to what its type says, and to as many values as the length
+//! beside it says; values that are read have been written before; no other thread writes what a
+//! call reads, or touches what it writes. Null and misaligned pointers, lengths that do not fit
+//! the shape, and overlapping buffers are refused.
+//!
+//! ```
+//! use fused_lstm::c::*;
+//!
+//! let hidden = [4, 4, 4];
+//! let shape = Shape { inputs: 1, hidden: hidden.as_ptr(), layers: 3, classes: 2 };
+//! let mut lengths = Lengths::default();
+//! // SAFETY: the pointers are those of living values, which overlap nothing.
+//! let status = unsafe { fused_lstm_lengths(&shape, 15, 5, &mut lengths) };
+//! assert_eq!(status, Status::Ok);
+//! assert_eq!((lengths.params, lengths.state), (394, 120));
+//! let null = core::ptr::null();
+//! // SAFETY: as above.
+//! let status = unsafe { fused_lstm_lengths(null, 15, 5, &mut lengths) };
+//! assert_eq!(status, Status::Null);
+//! ```
+#![allow(unsafe_code)]
+
+mod buffers;
+
+use crate::error::ShapeError;
+use crate::layout::{Extent, NetworkShape};
+use crate::loss::softmax;
+use crate::model::Model;
+use crate::optimizer::{Adagrad, Adam, Sgd, clip_by_global_norm};
+use buffers::{Span, apart, check, slice, slice_mut, span};
+use core::ffi::c_void;
+
+/// What a call came to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok = 0,
+    /// A pointer is null, and its length is not zero.
+    Null = 1,
+    /// A pointer is not aligned as its type must be.
+    Misaligned = 2,
+    /// A buffer does not have the length that the shape asks for.
+    Length = 3,
+    /// A buffer that is written shares memory with another.
+    Overlap = 4,
+    /// A size that must be at least one is zero.
+    Zero = 5,
+    /// A label is not below the number of classes.
+    Label = 6,
+    /// The network has no dense head, and the call needs one.
+    NoHead = 7,
+}
+
+impl From<ShapeError> for Status {
+    fn from(error: ShapeError) -> Self {
+        match error {
+            ShapeError::Length { .. } => Self::Length,
+            ShapeError::Zero { .. } => Self::Zero,
+            ShapeError::Label { .. } => Self::Label,
+            ShapeError::NoHead => Self::NoHead,
+        }
+    }
+}
+
+/// The status of a call.
+fn status(result: Result<(), Status>) -> Status {
+    match result {
+        Ok(()) => Status::Ok,
+        Err(status) => status,
+    }
+}
+
+/// The sizes of a network: LSTM layers one above the other, and a dense head if there are classes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Inputs of the first layer.
+    pub inputs: usize,
+    /// Hidden units of each layer, from the first to the last.
+    pub hidden: *const usize,
+    /// How many layers.
+    pub layers: usize,
+    /// Outputs of the dense head; 0 if there is none.
+    pub classes: usize,
+}
+
+/// How many values each buffer of a call has; `SIZE_MAX` if that many cannot be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lengths {
+    /// Each layer's kernel `[inputs + hidden, 4, hidden]`, gates i, j, f, o, and bias
+    /// `[4, hidden]`, then the head's kernel `[hidden, classes]` and bias `[classes]`. Gradients
+    /// have as many.
+    pub params: usize,
+    /// Cell state `[batch, hidden]` and hidden state of each layer.
+    pub state: usize,
+    /// Inputs `[steps, batch, inputs]`.
+    pub x: usize,
+    /// The last layer's hidden states `[steps, batch, hidden]`.
+    pub y: usize,
+    /// Labels `[steps, batch]`.
+    pub labels: usize,
+    /// Class probabilities `[steps, batch, classes]`.
+    pub probabilities: usize,
+    /// Room for inference.
+    pub scratch: usize,
+    /// Room for training: what the forward pass leaves to the backward pass.
+    pub cache: usize,
+    /// Room for training: the backward pass.
+    pub workspace: usize,
+}
+
+/// Numbers that are read: `len` of them from `data`, which may be null if `len` is zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConstFloats {
+    /// The first.
+    pub data: *const f32,
+    /// How many.
+    pub len: usize,
+}
+
+/// Numbers that are written, and overlap nothing else that the call gets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Floats {
+    /// The first.
+    pub data: *mut f32,
+    /// How many.
+    pub len: usize,
+}
+
+/// Class labels.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Labels {
+    /// The first.
+    pub data: *const u32,
+    /// How many.
+    pub len: usize,
+}
+
+/// The shape, and where its array lies.
+///
+/// # Safety
+///
+/// The module's.
+unsafe fn network<'a>(shape: *const Shape) -> Result<(NetworkShape<'a>, Span), Status> {
+    check(shape)?;
+    // SAFETY: neither null nor misaligned; the caller promises the rest.
+    let shape = unsafe { shape.read() };
+    let at = span(shape.hidden, shape.layers)?;
+    let network = NetworkShape {
+        inputs: shape.inputs,
+        // SAFETY: accepted by `span`; what is written is held against it by `apart`.
+        hidden: unsafe { slice(shape.hidden, shape.layers) },
+        classes: (shape.classes != 0).then_some(shape.classes),
+    };
+    network.check()?;
+    Ok((network, at))
+}
+
+/// How long the buffers for `steps` time steps of `batch` rows are; `*lengths` is overwritten.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_lengths(
+    shape: *const Shape,
+    steps: usize,
+    batch: usize,
+    lengths: *mut Lengths,
+) -> Status {
+    status((|| {
+        check(lengths)?;
+        // SAFETY: the caller's promise.
+        let (shape, _) = unsafe { network(shape) }?;
+        let extent = Extent { steps, batch };
+        let rows = extent.rows();
+        let all = Lengths {
+            params: shape.params_len(),
+            state: shape.state_len(batch),
+            x: rows.saturating_mul(shape.inputs),
+            y: rows.saturating_mul(shape.outputs()),
+            labels: rows,
+            probabilities: shape.logits_len(extent),
+            scratch: shape.scratch_len(extent),
+            cache: shape.cache_len(extent),
+            workspace: shape.workspace_len(extent),
+        };
+        // SAFETY: neither null nor misaligned, and the caller's to write.
+        unsafe { lengths.write(all) };
+        Ok(())
+    })())
+}
+
+/// Sets `params` to a start: Glorot-uniform kernels and zero biases, drawn in their order from
+/// `random`, which gives numbers from 0 to below 1 and gets `context` back.
+///
+/// # Safety
+///
+/// What every caller promises, at the top; `random` may be called with `context`, and does not
+/// unwind.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_init(
+    shape: *const Shape,
+    params: Floats,
+    random: Option<unsafe extern "C" fn(context: *mut c_void) -> f32>,
+    context: *mut c_void,
+) -> Status {
+    status((|| {
+        let random = random.ok_or(Status::Null)?;
+        // SAFETY: the caller's promise.
+        let (shape, at) = unsafe { network(shape) }?;
+        apart(&[at], &[params.span()?])?;
+        // SAFETY: accepted by `span` and `apart`.
+        let params = unsafe { slice_mut(params) };
+        // SAFETY: the caller's promise on `random`.
+        let random = || unsafe { random(context) };
+        crate::init::glorot_uniform(shape, params, random)?;
+        Ok(())
+    })())
+}
+
+/// Inference: `state` is advanced by `steps` time steps, `y` (the last layer's hidden states) is
+/// overwritten, and what is in `scratch` does not matter. A stream is taken with `steps` = 1.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_infer(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    x: ConstFloats,
+    state: Floats,
+    y: Floats,
+    scratch: Floats,
+) -> Status {
+    status((|| {
+        // SAFETY: the caller's promise.
+        let (shape, at) = unsafe { network(shape) }?;
+        apart(
+            &[at, params.span()?, x.span()?],
+            &[state.span()?, y.span()?, scratch.span()?],
+        )?;
+        // SAFETY: accepted by `span` and `apart`.
+        let (params, x) = unsafe { (slice(params.data, params.len), slice(x.data, x.len)) };
+        // SAFETY: as above.
+        let (state, y, scratch) = unsafe { (slice_mut(state), slice_mut(y), slice_mut(scratch)) };
+        Model::new(shape, params)?.infer(Extent { steps, batch }, x, state, y, scratch)?;
+        Ok(())
+    })())
+}
+
+/// The dense head on `y`, and its softmax: `probabilities` is overwritten.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_probabilities(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    y: ConstFloats,
+    probabilities: Floats,
+) -> Status {
+    status((|| {
+        // SAFETY: the caller's promise.
+        let (shape, at) = unsafe { network(shape) }?;
+        apart(&[at, params.span()?, y.span()?], &[probabilities.span()?])?;
+        // SAFETY: accepted by `span` and `apart`.
+        let (params, y) = unsafe { (slice(params.data, params.len), slice(y.data, y.len)) };
+        // SAFETY: as above.
+        let probabilities = unsafe { slice_mut(probabilities) };
+        Model::new(shape, params)?.logits(Extent { steps, batch }, y, probabilities)?;
+        softmax(shape.classes.ok_or(Status::NoHead)?, probabilities)?;
+        Ok(())
+    })())
+}
+
+/// Forward and backward through `steps` time steps: `state` is advanced, the gradients of the mean
+/// softmax cross-entropy are added to `gradients`; `probabilities` and `*loss` are overwritten;
+/// what is in `cache` and `workspace` does not matter.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_loss_gradient(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    x: ConstFloats,
+    labels: Labels,
+    state: Floats,
+    gradients: Floats,
+    probabilities: Floats,
+    cache: Floats,
+    workspace: Floats,
+    loss: *mut f32,
+) -> Status {
+    status((|| {
+        check(loss)?;
+        // SAFETY: the caller's promise.
+        let (shape, at) = unsafe { network(shape) }?;
+        apart(
+            &[at, params.span()?, x.span()?, labels.span()?],
+            &[
+                state.span()?,
+                gradients.span()?,
+                probabilities.span()?,
+                cache.span()?,
+                workspace.span()?,
+            ],
+        )?;
+        // SAFETY: accepted by `span` and `apart`.
+        let (params, x) = unsafe { (slice(params.data, params.len), slice(x.data, x.len)) };
+        // SAFETY: as above.
+        let labels = unsafe { slice(labels.data, labels.len) };
+        // SAFETY: as above.
+        let (state, gradients) = unsafe { (slice_mut(state), slice_mut(gradients)) };
+        // SAFETY: as above.
+        let probabilities = unsafe { slice_mut(probabilities) };
+        // SAFETY: as above.
+        let (cache, workspace) = unsafe { (slice_mut(cache), slice_mut(workspace)) };
+        let value = Model::new(shape, params)?.loss_gradient(
+            Extent { steps, batch },
+            x,
+            labels,
+            state,
+            gradients,
+            probabilities,
+            cache,
+            workspace,
+        )?;
+        // SAFETY: neither null nor misaligned, and the caller's to write.
+        unsafe { loss.write(value) };
+        Ok(())
+    })())
+}
+
+/// Scales `gradients` so that the norm of all of them is at most `clip_norm`; `*norm` is the one
+/// that they had.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_clip_by_global_norm(
+    gradients: Floats,
+    clip_norm: f32,
+    norm: *mut f32,
+) -> Status {
+    status((|| {
+        check(norm)?;
+        gradients.span()?;
+        // SAFETY: accepted by `span`, and alone.
+        let had = clip_by_global_norm(unsafe { slice_mut(gradients) }, clip_norm);
+        // SAFETY: neither null nor misaligned, and the caller's to write.
+        unsafe { norm.write(had) };
+        Ok(())
+    })())
+}
+
+/// A step of plain gradient descent: `params` is updated.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_sgd_update(
+    learning_rate: f32,
+    params: Floats,
+    gradients: ConstFloats,
+) -> Status {
+    let none = Floats {
+        data: core::ptr::null_mut(),
+        len: 0,
+    };
+    // SAFETY: the caller's promise.
+    status(unsafe {
+        update(params, gradients, none, |params, gradients, _| {
+            Sgd { learning_rate }.update(params, gradients)
+        })
+    })
+}
+
+/// A step of Adagrad: `params` and `accumulators` are updated. Accumulators, as many as parameters,
+/// start at 0.1 and `epsilon` is 0 in TensorFlow; 0 and 1e-10 in PyTorch.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_adagrad_update(
+    learning_rate: f32,
+    epsilon: f32,
+    params: Floats,
+    gradients: ConstFloats,
+    accumulators: Floats,
+) -> Status {
+    let adagrad = Adagrad {
+        epsilon,
+        ..Adagrad::tensorflow(learning_rate)
+    };
+    // SAFETY: the caller's promise.
+    status(unsafe {
+        update(
+            params,
+            gradients,
+            accumulators,
+            |params, gradients, slots| adagrad.update(params, gradients, slots),
+        )
+    })
+}
+
+/// A step of Adam as TensorFlow has it (β₁ = 0.9, β₂ = 0.999, "epsilon hat" 1e-8): `params` and
+/// `moments` are updated. Moments, twice as many as parameters, start at 0; `step` counts from 1.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_adam_update(
+    learning_rate: f32,
+    step: u32,
+    params: Floats,
+    gradients: ConstFloats,
+    moments: Floats,
+) -> Status {
+    // SAFETY: the caller's promise.
+    status(unsafe {
+        update(params, gradients, moments, |params, gradients, slots| {
+            Adam::tensorflow(learning_rate).update(step, params, gradients, slots)
+        })
+    })
+}
+
+/// What the optimizers have in common.
+///
+/// # Safety
+///
+/// The module's.
+unsafe fn update(
+    params: Floats,
+    gradients: ConstFloats,
+    slots: Floats,
+    rule: impl FnOnce(&mut [f32], &[f32], &mut [f32]) -> Result<(), ShapeError>,
+) -> Result<(), Status> {
+    apart(&[gradients.span()?], &[params.span()?, slots.span()?])?;
+    // SAFETY: accepted by `span` and `apart`.
+    let gradients = unsafe { slice(gradients.data, gradients.len) };
+    // SAFETY: as above.
+    let (params, slots) = unsafe { (slice_mut(params), slice_mut(slots)) };
+    Ok(rule(params, gradients, slots)?)
+}

@@ -1,0 +1,366 @@
+//! The C interface: it gives what the Rust one gives, and refuses every buffer that it cannot use.
+
+use fused_lstm::c::*;
+use fused_lstm::optimizer::{Adagrad, Adam, Sgd, clip_by_global_norm};
+use fused_lstm::{Extent, Model, NetworkShape, loss};
+use fused_lstm_tests::levels::bits;
+use fused_lstm_tests::random::Random;
+use proptest::prelude::*;
+use std::ffi::c_void;
+
+fn read(v: &[f32]) -> ConstFloats {
+    ConstFloats {
+        data: v.as_ptr(),
+        len: v.len(),
+    }
+}
+
+fn write(v: &mut [f32]) -> Floats {
+    Floats {
+        data: v.as_mut_ptr(),
+        len: v.len(),
+    }
+}
+
+fn shape(inputs: usize, hidden: &[usize], classes: usize) -> Shape {
+    Shape {
+        inputs,
+        hidden: hidden.as_ptr(),
+        layers: hidden.len(),
+        classes,
+    }
+}
+
+fn lengths(shape: &Shape, steps: usize, batch: usize) -> Lengths {
+    let mut lengths = Lengths::default();
+    // SAFETY: both are living values.
+    let status = unsafe { fused_lstm_lengths(shape, steps, batch, &mut lengths) };
+    assert_eq!(status, Status::Ok);
+    lengths
+}
+
+/// Where the buffers of a training step lie, in the order of the arguments.
+#[derive(Clone, Copy)]
+struct Call {
+    shape: Shape,
+    extent: Extent,
+    at: [(*mut f32, usize); 8],
+    loss: *mut f32,
+}
+
+const NAMES: [&str; 8] = [
+    "params",
+    "x",
+    "labels",
+    "state",
+    "gradients",
+    "probabilities",
+    "cache",
+    "workspace",
+];
+/// The first of them that is written.
+const WRITTEN: usize = 3;
+
+impl Call {
+    /// # Safety
+    ///
+    /// Each buffer is as long as it says, or refused.
+    unsafe fn run(&self) -> Status {
+        let read = |index: usize| ConstFloats {
+            data: self.at[index].0,
+            len: self.at[index].1,
+        };
+        let write = |index: usize| Floats {
+            data: self.at[index].0,
+            len: self.at[index].1,
+        };
+        let labels = Labels {
+            data: self.at[2].0.cast(),
+            len: self.at[2].1,
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            fused_lstm_loss_gradient(
+                &self.shape,
+                read(0),
+                self.extent.steps,
+                self.extent.batch,
+                read(1),
+                labels,
+                write(3),
+                write(4),
+                write(5),
+                write(6),
+                write(7),
+                self.loss,
+            )
+        }
+    }
+}
+
+/// A training step's buffers, one after the other.
+struct Buffers {
+    memory: Vec<f32>,
+    lens: [usize; 8],
+}
+
+impl Buffers {
+    fn new(lengths: Lengths, classes: usize, random: &mut Random) -> Self {
+        let lens = [
+            lengths.params,
+            lengths.x,
+            lengths.labels,
+            lengths.state,
+            lengths.params,
+            lengths.probabilities,
+            lengths.cache,
+            lengths.workspace,
+        ];
+        let mut memory = random.vec(lens.iter().sum(), 0.5);
+        let at = lens[0] + lens[1];
+        for label in &mut memory[at..at + lens[2]] {
+            *label = f32::from_bits((random.unit() * classes as f32) as u32);
+        }
+        Self { memory, lens }
+    }
+
+    fn call(&mut self, shape: Shape, extent: Extent, loss: &mut f32) -> Call {
+        let mut at = [(self.memory.as_mut_ptr(), 0); 8];
+        let mut start = 0;
+        for (at, &len) in at.iter_mut().zip(&self.lens) {
+            *at = (at.0.wrapping_add(start), len);
+            start += len;
+        }
+        Call {
+            shape,
+            extent,
+            at,
+            loss,
+        }
+    }
+
+    fn split(&mut self) -> [&mut [f32]; 8] {
+        let mut rest = &mut self.memory[..];
+        self.lens.map(|len| {
+            let (one, others) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = others;
+            one
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn both_interfaces_give_the_same_bits(
+        inputs in 1usize..7,
+        hidden in proptest::collection::vec(1usize..9, 1..4),
+        classes in 1usize..5,
+        steps in 1usize..6,
+        batch in 1usize..5,
+        seed in any::<u64>(),
+    ) {
+        let (c_shape, extent) = (shape(inputs, &hidden, classes), Extent { steps, batch });
+        let lens = lengths(&c_shape, steps, batch);
+        let mut random = Random(seed);
+        let mut through_c = Buffers::new(lens, classes, &mut random);
+        let mut through_rust = Buffers { memory: through_c.memory.clone(), ..through_c };
+
+        let mut c_loss = 0.0;
+        let call = through_c.call(c_shape, extent, &mut c_loss);
+        // SAFETY: each buffer is as long as it says.
+        prop_assert_eq!(unsafe { call.run() }, Status::Ok);
+
+        let shape = NetworkShape { inputs, hidden: &hidden, classes: Some(classes) };
+        let [params, x, labels, state, gradients, probabilities, cache, workspace] =
+            through_rust.split();
+        let labels: Vec<_> = labels.iter().map(|label| label.to_bits()).collect();
+        let model = Model::new(shape, params).unwrap();
+        let rust_loss = model
+            .loss_gradient(extent, x, &labels, state, gradients, probabilities, cache, workspace)
+            .unwrap();
+        prop_assert_eq!(c_loss.to_bits(), rust_loss.to_bits());
+        prop_assert_eq!(bits(&through_c.memory), bits(&through_rust.memory));
+
+        // Inference from the state that training left.
+        let [params, x, _, c_state, ..] = through_c.split();
+        let [_, _, _, rust_state, ..] = through_rust.split();
+        let (mut c_y, mut c_scratch) = (vec![0.0; lens.y], vec![0.0; lens.scratch]);
+        let (mut y, mut scratch) = (c_y.clone(), c_scratch.clone());
+        let (mut c_p, mut p) = (vec![0.0; lens.probabilities], vec![0.0; lens.probabilities]);
+        // SAFETY: each buffer is as long as it says.
+        let statuses = unsafe {
+            [
+                fused_lstm_infer(
+                    &c_shape, read(params), steps, batch, read(x), write(c_state), write(&mut c_y),
+                    write(&mut c_scratch),
+                ),
+                fused_lstm_probabilities(
+                    &c_shape, read(params), steps, batch, read(&c_y), write(&mut c_p),
+                ),
+            ]
+        };
+        prop_assert_eq!(statuses, [Status::Ok; 2]);
+        let model = Model::new(shape, params).unwrap();
+        model.infer(extent, x, rust_state, &mut y, &mut scratch).unwrap();
+        model.logits(extent, &y, &mut p).unwrap();
+        loss::softmax(classes, &mut p).unwrap();
+        prop_assert_eq!(bits(c_state), bits(rust_state));
+        prop_assert_eq!((bits(&c_y), bits(&c_p)), (bits(&y), bits(&p)));
+    }
+}
+
+#[test]
+fn updates_give_the_same_bits() {
+    let mut random = Random(3);
+    let (start, gradients) = (random.vec(37, 1.0), random.vec(37, 1.0));
+    let after = |update: &mut dyn FnMut(&mut [f32], &mut [f32]), slots: usize| {
+        let (mut params, mut slots) = (start.clone(), vec![0.1; slots * 37]);
+        update(&mut params, &mut slots);
+        (bits(&params), bits(&slots))
+    };
+    // SAFETY: each buffer is as long as it says, here and below.
+    let c = after(
+        &mut |params, _| unsafe {
+            let status = fused_lstm_sgd_update(0.3, write(params), read(&gradients));
+            assert_eq!(status, Status::Ok);
+        },
+        0,
+    );
+    let sgd = Sgd { learning_rate: 0.3 };
+    let rust = after(&mut |params, _| sgd.update(params, &gradients).unwrap(), 0);
+    assert_eq!(c, rust);
+
+    // SAFETY: as above.
+    let c = after(
+        &mut |params, slots| unsafe {
+            let (params, slots) = (write(params), write(slots));
+            let status = fused_lstm_adagrad_update(0.3, 1e-10, params, read(&gradients), slots);
+            assert_eq!(status, Status::Ok);
+        },
+        1,
+    );
+    let adagrad = Adagrad::pytorch(0.3);
+    let rust = after(
+        &mut |params, slots| adagrad.update(params, &gradients, slots).unwrap(),
+        1,
+    );
+    assert_eq!(c, rust);
+
+    // SAFETY: as above.
+    let c = after(
+        &mut |params, slots| unsafe {
+            let (params, slots) = (write(params), write(slots));
+            let status = fused_lstm_adam_update(0.3, 5, params, read(&gradients), slots);
+            assert_eq!(status, Status::Ok);
+        },
+        2,
+    );
+    let adam = Adam::tensorflow(0.3);
+    let rust = after(
+        &mut |params, slots| adam.update(5, params, &gradients, slots).unwrap(),
+        2,
+    );
+    assert_eq!(c, rust);
+
+    let (mut c, mut rust, mut norm) = (gradients.clone(), gradients.clone(), 0.0);
+    // SAFETY: as above.
+    let status = unsafe { fused_lstm_clip_by_global_norm(write(&mut c), 1.0, &mut norm) };
+    assert_eq!(status, Status::Ok);
+    assert_eq!(norm, clip_by_global_norm(&mut rust, 1.0));
+    assert_eq!(bits(&c), bits(&rust));
+}
+
+unsafe extern "C" fn draw(context: *mut c_void) -> f32 {
+    // SAFETY: below, it is a `Random`.
+    unsafe { &mut *context.cast::<Random>() }.unit()
+}
+
+#[test]
+fn a_start_is_the_same() {
+    let hidden = [4, 5];
+    let shape = shape(6, &hidden, 3);
+    let mut c = vec![0.0; lengths(&shape, 1, 1).params];
+    let mut rust = c.clone();
+    let mut random = Random(9);
+    let context = (&raw mut random).cast();
+    // SAFETY: the buffer is as long as it says, and the context is what `draw` takes.
+    let status = unsafe { fused_lstm_init(&shape, write(&mut c), Some(draw), context) };
+    assert_eq!(status, Status::Ok);
+    let network = NetworkShape {
+        inputs: 6,
+        hidden: &hidden,
+        classes: Some(3),
+    };
+    let mut random = Random(9);
+    fused_lstm::init::glorot_uniform(network, &mut rust, || random.unit()).unwrap();
+    assert_eq!(bits(&c), bits(&rust));
+    // SAFETY: as above.
+    let status = unsafe { fused_lstm_init(&shape, write(&mut c), None, context) };
+    assert_eq!(status, Status::Null);
+}
+
+#[test]
+fn every_unusable_buffer_is_refused_and_nothing_written() {
+    let hidden = [4, 5];
+    let (shape, extent) = (shape(6, &hidden, 3), Extent { steps: 2, batch: 3 });
+    let lens = lengths(&shape, 2, 3);
+    let mut buffers = Buffers::new(lens, 3, &mut Random(1));
+    let before = buffers.memory.clone();
+    let mut loss = 42.0;
+    let right = buffers.call(shape, extent, &mut loss);
+    let refused = |call: Call, status: Status, what: &str| {
+        // SAFETY: no buffer is longer than it says, and what cannot be is refused.
+        assert_eq!(unsafe { call.run() }, status, "{what}");
+    };
+    for (index, name) in NAMES.into_iter().enumerate() {
+        let with = |at: (*mut f32, usize)| {
+            let mut call = right;
+            call.at[index] = at;
+            call
+        };
+        let (data, len) = right.at[index];
+        refused(with((std::ptr::null_mut(), len)), Status::Null, name);
+        let odd = data.cast::<u8>().wrapping_add(2).cast();
+        refused(with((odd, len)), Status::Misaligned, name);
+        refused(with((data, len - 1)), Status::Length, name);
+        let endless = usize::MAX / 2;
+        refused(with((data, endless)), Status::Length, name);
+        for (other, &(elsewhere, other_len)) in right.at.iter().enumerate() {
+            if other != index && (index >= WRITTEN || other >= WRITTEN) {
+                // One number shared, at either end.
+                let first = elsewhere.wrapping_sub(len - 1);
+                refused(with((first, len)), Status::Overlap, name);
+                let last = elsewhere.wrapping_add(other_len - 1);
+                refused(with((last, len)), Status::Overlap, name);
+            }
+        }
+    }
+    let null = std::ptr::null_mut();
+    refused(
+        Call {
+            loss: null,
+            ..right
+        },
+        Status::Null,
+        "loss",
+    );
+    let mut headless = right;
+    headless.shape.classes = 0;
+    headless.at[0].1 -= (5 + 1) * 3;
+    refused(headless, Status::NoHead, "head");
+    let mut flat = right;
+    flat.shape.layers = 0;
+    refused(flat, Status::Zero, "layers");
+    flat.shape.hidden = std::ptr::null();
+    flat.shape.layers = 2;
+    refused(flat, Status::Null, "hidden");
+    assert_eq!(bits(&buffers.memory), bits(&before));
+    assert_eq!(loss, 42.0);
+
+    let at = buffers.lens[0] + buffers.lens[1];
+    buffers.memory[at] = f32::from_bits(3);
+    let call = buffers.call(shape, extent, &mut loss);
+    refused(call, Status::Label, "label");
+}
