@@ -54,19 +54,26 @@ pub(crate) fn narrow_step<S: Simd>(
         dh: dh.as_mut_ptr(),
         transposed: transposed.as_ptr(),
     };
-    let (large, size, small) = split(batch, if S::JOINS { JOINED_ROWS } else { ROWS });
+    let whole = hidden == S::LANES;
+    let most = match (S::SHORT, S::FILLED || whole) {
+        (true, true) => 2,
+        (true, false) => 1,
+        _ if S::JOINS => JOINED_ROWS,
+        _ => ROWS,
+    };
+    let (large, size, small) = split(batch, most);
     let mut row = 0;
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
             let step = &step;
-            let whole = hidden == S::LANES;
             match rows {
                 4 if S::JOINS && whole => s.call(Tile::<4, true> { step, row }),
                 4 if S::JOINS => s.call(Tile::<4, false> { step, row }),
                 1 if S::FILLED || whole => s.call(Tile::<1, true> { step, row }),
                 2 if S::FILLED || whole => s.call(Tile::<2, true> { step, row }),
-                _ if S::FILLED || whole => s.call(Tile::<3, true> { step, row }),
                 1 => s.call(Tile::<1, false> { step, row }),
+                _ if const { S::SHORT } => {}
+                _ if S::FILLED || whole => s.call(Tile::<3, true> { step, row }),
                 2 => s.call(Tile::<2, false> { step, row }),
                 _ => s.call(Tile::<3, false> { step, row }),
             }

@@ -218,7 +218,7 @@ impl<const GATES: bool> Kernel for Run<GATES> {
         }
         // One row alone has too few sums under way with one vector of units.
         let in_panel = step.order == Order::Rows || 2 * S::LANES <= PANEL;
-        let wide = if batch == 1 && in_panel {
+        let wide = if const { !S::SHORT } && batch == 1 && in_panel {
             2 * S::LANES
         } else {
             S::LANES
@@ -229,7 +229,7 @@ impl<const GATES: bool> Kernel for Run<GATES> {
         }
         for tile in 0..tiles {
             let at = wide * if *backwards { tiles - 1 - tile } else { tile };
-            if wide > S::LANES {
+            if const { !S::SHORT } && wide > S::LANES {
                 s.call(Tile::<1, 2, GATES, true> { step, row: 0, at });
             } else {
                 step.units::<S, GATES, true>(s, at);
@@ -273,15 +273,23 @@ impl Step {
     #[inline(always)]
     fn units<S: Simd, const GATES: bool, const WHOLE: bool>(&self, s: S, at: usize) {
         let step = self;
-        let most = if S::JOINS { JOINED_ROWS } else { ROWS };
+        let most = match (S::SHORT, WHOLE) {
+            (true, true) => 2,
+            (true, false) => 1,
+            _ if S::JOINS => JOINED_ROWS,
+            _ => ROWS,
+        };
         let (large, size, small) = split(self.batch, most);
         let mut row = 0;
         for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
             for _ in 0..count {
                 match rows {
                     1 => s.call(Tile::<1, 1, GATES, WHOLE> { step, row, at }),
-                    2 => s.call(Tile::<2, 1, GATES, WHOLE> { step, row, at }),
+                    2 if const { WHOLE || !S::SHORT } => {
+                        s.call(Tile::<2, 1, GATES, WHOLE> { step, row, at });
+                    }
                     4 if S::JOINS => s.call(Tile::<4, 1, GATES, WHOLE> { step, row, at }),
+                    _ if const { S::SHORT } => {}
                     _ => s.call(Tile::<3, 1, GATES, WHOLE> { step, row, at }),
                 }
                 row += rows;

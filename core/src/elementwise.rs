@@ -66,7 +66,7 @@ impl<E: Elementwise> Kernel for ForEachBlock<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let Self { len, op } = self;
         let mut at = 0;
-        while const { !S::SMALL } && len - at >= 2 * S::LANES {
+        while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
             let s = Several::<S, 2>(s);
             let mask = s.mask(2 * S::LANES);
             op.block(s, Block::<_, true> { s, at, len, mask });

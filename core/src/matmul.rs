@@ -195,7 +195,15 @@ pub(crate) fn matmul_into<S: Simd>(
     start: Start,
     c: (&mut [f32], usize),
 ) {
-    if let Some(product) = Product::new(sizes, a, b, start, c) {
+    if const { S::SHORT } {
+        s.outline(Unchecked {
+            sizes,
+            a,
+            b,
+            start,
+            c,
+        });
+    } else if let Some(product) = Product::new(sizes, a, b, start, c) {
         fitting(s, sizes.n, Outlined(product));
     }
 }
@@ -238,6 +246,25 @@ impl Kernel for Product<'_> {
             } else {
                 self.tile_by_tile(s);
             }
+        }
+    }
+}
+
+/// The product and its checks, in one function for all callers.
+struct Unchecked<'a> {
+    sizes: Sizes,
+    a: Walk<'a>,
+    b: Walk<'a>,
+    start: Start<'a>,
+    c: (&'a mut [f32], usize),
+}
+
+impl Kernel for Unchecked<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        if let Some(product) = Product::new(self.sizes, self.a, self.b, self.start, self.c) {
+            product.run(s);
         }
     }
 }

@@ -459,10 +459,10 @@ impl<'a> Recurrent<'a> {
                 let kernel = Walk::rows(kernel, 4 * hidden);
                 matmul_into(s, sizes, h, kernel, Start::Output, sums);
             }
-            Self::Panels(panels) => {
+            Self::Panels(panels) if const { S::BLOCKED } => {
                 matmul_panels(s, sizes, h, panels, Start::Output, sums, backwards);
             }
-            Self::Units(_) => debug_assert!(false, "no order for a product"),
+            _ => debug_assert!(false, "no order for a product"),
         }
     }
 }

@@ -47,6 +47,11 @@ pub(crate) const fn split(rows: usize, most: usize) -> (usize, usize, usize) {
 /// registers of AVX2, and enough to hide the latency of every level's multiply–add.
 pub(crate) const ROWS: usize = 6;
 
+/// Rows of a tile where code is short: of masked columns one, because there are few.
+const fn short_rows(whole: bool) -> usize {
+    if whole { 3 } else { 1 }
+}
+
 /// Calls a tile function with its number of rows as a constant, the first after the
 /// level: `tile::<S, ROWS, ..>(..)`. Those above the most are left out.
 macro_rules! with_rows {
@@ -124,7 +129,14 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
         }
         return;
     }
-    let (large, size, small) = split(m, if COPIED { S::TILE_ROWS } else { ROWS });
+    let most = const {
+        match (COPIED, S::SHORT, WHOLE) {
+            (true, ..) => S::TILE_ROWS,
+            (false, false, _) => ROWS,
+            (false, true, whole) => short_rows(whole),
+        }
+    };
+    let (large, size, small) = split(m, most);
     let (mut row, mut index) = (0, 0);
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
@@ -154,7 +166,7 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
                 } else {
                     with_rows!(
                         rows,
-                        ROWS,
+                        (if S::SHORT { short_rows(WHOLE) } else { ROWS }),
                         [1 2 3 4 5 6],
                         tile,
                         S,

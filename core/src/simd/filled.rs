@@ -31,6 +31,7 @@ impl<S: Simd> Simd for Filled<S> {
     const BLOCKED: bool = S::BLOCKED;
     const TILE_ROWS: usize = S::TILE_ROWS;
     const FILLED: bool = true;
+    const SHORT: bool = S::SHORT;
 
     const JOINS: bool = S::JOINS;
     type Twice = S::Twice;

@@ -73,6 +73,9 @@ pub trait Simd: Copy {
     const FILLED: bool = false;
     /// Whether short code counts more than sums under way: one lane, one row at a time.
     const SMALL: bool = false;
+    /// Whether tiles have few sizes, and what is long is a function of its own: vectors, but
+    /// little code.
+    const SHORT: bool = false;
     /// Whether [`add_products`](Simd::add_products) is there, for sixteen units of a gate.
     const LONG: bool = false;
 

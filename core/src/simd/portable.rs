@@ -2,6 +2,7 @@
 //! SIMD128 through `wide`, never fused.
 
 use super::{Kernel, Simd, does_not_join};
+use crate::activation;
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -19,6 +20,8 @@ impl Simd for Portable {
     const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
     const TILE_ROWS: usize = 6;
 
+    const SHORT: bool = cfg!(feature = "short");
+
     does_not_join!();
 
     #[inline(always)]
@@ -28,6 +31,31 @@ impl Simd for Portable {
     #[inline(never)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn exp(self, x: f32x4) -> f32x4 {
+        if Self::SHORT {
+            short::exp(x)
+        } else {
+            activation::exp(self, x)
+        }
+    }
+    #[inline(always)]
+    fn sigmoid(self, x: f32x4) -> f32x4 {
+        if Self::SHORT {
+            short::sigmoid(x)
+        } else {
+            activation::sigmoid(self, x)
+        }
+    }
+    #[inline(always)]
+    fn tanh(self, x: f32x4) -> f32x4 {
+        if Self::SHORT {
+            short::tanh(x)
+        } else {
+            activation::tanh(self, x)
+        }
     }
 
     #[inline(always)]
@@ -45,14 +73,14 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_masked(self, p: *const f32, lanes: usize) -> f32x4 {
-        let mut v = [0.0; 4];
-        for (lane, x) in v.iter_mut().enumerate() {
-            if lane < lanes {
-                // SAFETY: the caller says that `lanes` numbers are readable.
-                *x = unsafe { p.add(lane).read() };
+        // SAFETY: the caller's.
+        unsafe {
+            if Self::SHORT {
+                short::load(p, lanes)
+            } else {
+                load_lanes(p, lanes)
             }
         }
-        f32x4::new(v)
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: f32x4) {
@@ -61,10 +89,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_masked(self, p: *mut f32, v: f32x4, lanes: usize) {
-        for (lane, x) in v.to_array().into_iter().enumerate() {
-            if lane < lanes {
-                // SAFETY: the caller says that `lanes` numbers are writable.
-                unsafe { p.add(lane).write(x) }
+        // SAFETY: the caller's.
+        unsafe {
+            if Self::SHORT {
+                short::store(p, v, lanes);
+            } else {
+                store_lanes(p, v, lanes);
             }
         }
     }
@@ -126,5 +156,92 @@ impl Simd for Portable {
     fn exp2_of_magic(self, t: f32x4) -> f32x4 {
         let bits: wide::u32x4 = bytemuck::cast(t);
         bytemuck::cast((bits << 23) + wide::u32x4::splat(1.0f32.to_bits()))
+    }
+}
+
+/// Reads the first lanes; the others are zero.
+///
+/// # Safety
+/// So many numbers are readable at `p`.
+#[inline(always)]
+unsafe fn load_lanes(p: *const f32, lanes: usize) -> f32x4 {
+    let mut v = [0.0; 4];
+    for (lane, x) in v.iter_mut().enumerate() {
+        if lane < lanes {
+            // SAFETY: the caller says that `lanes` numbers are readable.
+            *x = unsafe { p.add(lane).read() };
+        }
+    }
+    f32x4::new(v)
+}
+
+/// Writes the first lanes.
+///
+/// # Safety
+/// So many numbers are writable at `p`.
+#[inline(always)]
+unsafe fn store_lanes(p: *mut f32, v: f32x4, lanes: usize) {
+    for (lane, x) in v.to_array().into_iter().enumerate() {
+        if lane < lanes {
+            // SAFETY: the caller says that `lanes` numbers are writable.
+            unsafe { p.add(lane).write(x) }
+        }
+    }
+}
+
+/// What is long, as functions; in the C ABI, which hands vectors over in registers.
+// Both sides are Rust of one compilation: the layout is the same.
+#[allow(improper_ctypes_definitions)]
+mod short {
+    use super::{Portable, activation, f32x4};
+
+    #[inline(never)]
+    pub extern "C" fn exp(x: f32x4) -> f32x4 {
+        activation::exp(Portable {}, x)
+    }
+    #[inline(never)]
+    pub extern "C" fn sigmoid(x: f32x4) -> f32x4 {
+        activation::sigmoid(Portable {}, x)
+    }
+    #[inline(never)]
+    pub extern "C" fn tanh(x: f32x4) -> f32x4 {
+        activation::tanh(Portable {}, x)
+    }
+
+    /// [`load_lanes`](super::load_lanes), by the lanes there are.
+    ///
+    /// # Safety
+    /// So many numbers are readable at `p`.
+    #[inline(never)]
+    pub unsafe extern "C" fn load(p: *const f32, lanes: usize) -> f32x4 {
+        // SAFETY: the caller says that `lanes` numbers are readable.
+        f32x4::new(unsafe {
+            match lanes {
+                0 => [0.0; 4],
+                1 => [*p, 0.0, 0.0, 0.0],
+                2 => [*p, *p.add(1), 0.0, 0.0],
+                3 => [*p, *p.add(1), *p.add(2), 0.0],
+                _ => p.cast::<[f32; 4]>().read_unaligned(),
+            }
+        })
+    }
+
+    /// [`store_lanes`](super::store_lanes), by the lanes there are.
+    ///
+    /// # Safety
+    /// So many numbers are writable at `p`.
+    #[inline(never)]
+    pub unsafe extern "C" fn store(p: *mut f32, v: f32x4, lanes: usize) {
+        let [a, b, c, _] = v.to_array();
+        // SAFETY: the caller says that `lanes` numbers are writable.
+        unsafe {
+            match lanes {
+                0 => {}
+                1 => p.write(a),
+                2 => p.cast::<[f32; 2]>().write_unaligned([a, b]),
+                3 => p.cast::<[f32; 3]>().write_unaligned([a, b, c]),
+                _ => p.cast::<[f32; 4]>().write_unaligned(v.to_array()),
+            }
+        }
     }
 }

@@ -24,7 +24,7 @@ macro_rules! lane_by_lane_where_small {
     ($($name:ident($a:ident);)*) => {$(
         #[inline(always)]
         fn $name(self, mut $a: Self::V) -> Self::V {
-            if const { !S::SMALL } {
+            if const { !S::SMALL && !S::SHORT } {
                 return crate::activation::$name(self, $a);
             }
             for $a in &mut $a {
@@ -42,6 +42,7 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
     const LANES: usize = N * S::LANES;
     const BLOCKED: bool = S::BLOCKED;
     const TILE_ROWS: usize = S::TILE_ROWS;
+    const SHORT: bool = S::SHORT;
 
     does_not_join!();
 
