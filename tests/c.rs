@@ -361,6 +361,100 @@ fn every_unusable_buffer_is_refused_and_nothing_written() {
 
     let at = buffers.lens[0] + buffers.lens[1];
     buffers.memory[at] = f32::from_bits(3);
+    let before = buffers.memory.clone();
     let call = buffers.call(shape, extent, &mut loss);
     refused(call, Status::Label, "label");
+    assert_eq!(bits(&buffers.memory), bits(&before));
+    assert_eq!(loss, 42.0);
+}
+
+/// Calls with each of the written buffers where another one is.
+fn every_overlap<const N: usize>(
+    what: &str,
+    lens: [usize; N],
+    written: std::ops::Range<usize>,
+    call: impl Fn([*mut f32; N]) -> Status,
+) {
+    let mut memory = vec![0.5; lens.iter().sum()];
+    let mut start = 0;
+    let at = lens.map(|len| {
+        start += len;
+        memory.as_mut_ptr().wrapping_add(start - len)
+    });
+    for one in written {
+        for other in (0..N).filter(|&other| other != one) {
+            let mut moved = at;
+            moved[one] = at[other];
+            assert_eq!(call(moved), Status::Overlap, "{what}: {one} is {other}");
+        }
+    }
+    assert!(memory.iter().all(|&value| value == 0.5), "{what}");
+    assert_eq!(call(at), Status::Ok, "{what}");
+}
+
+#[test]
+fn no_function_takes_buffers_that_overlap() {
+    let hidden = [4, 5];
+    let shape = shape(6, &hidden, 3);
+    let lens = lengths(&shape, 2, 3);
+    let read = |data: *mut f32, len| ConstFloats { data, len };
+    let write = |data, len| Floats { data, len };
+    let all = [lens.params, lens.x, lens.state, lens.y, lens.scratch];
+    every_overlap(
+        "infer",
+        all,
+        2..5,
+        // SAFETY: as long as they say, or refused.
+        |[params, x, state, y, scratch]| unsafe {
+            fused_lstm_infer(
+                &shape,
+                read(params, lens.params),
+                2,
+                3,
+                read(x, lens.x),
+                write(state, lens.state),
+                write(y, lens.y),
+                write(scratch, lens.scratch),
+            )
+        },
+    );
+    let all = [lens.params, lens.y, lens.probabilities];
+    // SAFETY: as long as they say, or refused.
+    every_overlap("probabilities", all, 2..3, |[params, y, out]| unsafe {
+        let (params, y) = (read(params, lens.params), read(y, lens.y));
+        fused_lstm_probabilities(&shape, params, 2, 3, y, write(out, lens.probabilities))
+    });
+    // SAFETY: as long as they say, or refused.
+    every_overlap("clip", [8, 1], 0..2, |[gradients, norm]| unsafe {
+        fused_lstm_clip_by_global_norm(write(gradients, 8), 1.0, norm)
+    });
+    // SAFETY: as long as they say, or refused.
+    every_overlap("sgd", [8, 8], 1..2, |[gradients, params]| unsafe {
+        fused_lstm_sgd_update(0.1, write(params, 8), read(gradients, 8))
+    });
+    every_overlap(
+        "adagrad",
+        [8, 8, 8],
+        1..3,
+        // SAFETY: as long as they say, or refused.
+        |[gradients, params, slots]| unsafe {
+            let (params, slots) = (write(params, 8), write(slots, 8));
+            fused_lstm_adagrad_update(0.1, 0.0, params, read(gradients, 8), slots)
+        },
+    );
+    every_overlap(
+        "adam",
+        [8, 8, 16],
+        1..3,
+        // SAFETY: as long as they say, or refused.
+        |[gradients, params, slots]| unsafe {
+            let (params, slots) = (write(params, 8), write(slots, 16));
+            fused_lstm_adam_update(0.1, 1, params, read(gradients, 8), slots)
+        },
+    );
+    let sizes = write(hidden.as_ptr().cast_mut().cast(), lens.params);
+    let context = std::ptr::null_mut();
+    // SAFETY: the sizes are read, and then the call is refused.
+    let status = unsafe { fused_lstm_init(&shape, sizes, Some(draw), context) };
+    assert_eq!(status, Status::Overlap);
 }

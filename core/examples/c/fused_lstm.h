@@ -1,12 +1,12 @@
-/* LSTM inference and training over the caller's buffers. No function keeps anything, allocates or
-   prints. Each returns a status; if it is not FUSED_LSTM_STATUS_OK, nothing was written.
+/* LSTM inference and training over the caller's buffers. No function keeps anything of the
+   caller's, allocates or prints. Each returns a status; if it is not FUSED_LSTM_STATUS_OK, nothing was written.
 
    What every caller promises: a pointer that is not null points to what its type says, and to as
    many values as the length beside it says; values that are read have been written before; no
    other thread writes what a call reads, or touches what it writes. Null and misaligned pointers,
    lengths that do not fit the shape, and overlapping buffers are refused.
 
-   Written by cbindgen from core/src/c/mod.rs: `make header` writes it again. */
+   Written by cbindgen from core/src/c/mod.rs and cbindgen.toml: `make header` writes it again. */
 
 #ifndef FUSED_LSTM_H
 #define FUSED_LSTM_H
@@ -18,15 +18,17 @@
 typedef enum {
   // Done.
   FUSED_LSTM_STATUS_OK = 0,
-  // A pointer is null, and its length is not zero.
+  // A pointer is null. Only a buffer of length zero may be.
   FUSED_LSTM_STATUS_NULL = 1,
   // A pointer is not aligned as its type must be.
   FUSED_LSTM_STATUS_MISALIGNED = 2,
-  // A buffer does not have the length that the shape asks for.
+  // A buffer does not have the length that [`fused_lstm_lengths`] gives. They are looked at in
+  // the order of the arguments.
   FUSED_LSTM_STATUS_LENGTH = 3,
   // A buffer that is written shares memory with another.
   FUSED_LSTM_STATUS_OVERLAP = 4,
-  // A size that must be at least one is zero.
+  // A size of the network is zero, or there is no row to learn from. Inference of no steps or
+  // no rows is done at once.
   FUSED_LSTM_STATUS_ZERO = 5,
   // A label is not below the number of classes.
   FUSED_LSTM_STATUS_LABEL = 6,
@@ -108,13 +110,14 @@ FusedLstmStatus fused_lstm_lengths(const FusedLstmShape *shape,
                                    size_t batch,
                                    FusedLstmLengths *lengths);
 
-// Sets `params` to a start: Glorot-uniform kernels and zero biases, drawn in their order from
-// `random`, which gives numbers from 0 to below 1 and gets `context` back.
+// Sets `params` to a start: Glorot-uniform kernels, biases of 0, but 1 for the forget gates. The
+// kernels are drawn in their order from `random`, which gives numbers from 0 to below 1 and gets
+// `context` back.
 //
 // # Safety
 //
-// What every caller promises, at the top; `random` may be called with `context`, and does not
-// unwind.
+// What every caller promises, at the top; `random` may be called with `context`, does not touch
+// what the call gets, and returns.
 FusedLstmStatus fused_lstm_init(const FusedLstmShape *shape,
                                 FusedLstmFloats params,
                                 float (*random)(void *context),

@@ -63,10 +63,11 @@ for (const level of LEVELS) {
   const module = modules[level];
   const size = module.bytes.length;
   check(size <= BUDGET, `${level}: ${number(size)} of ${number(BUDGET)} bytes`);
-  check(module.has_simd128() === Number(level === "simd128"), `${level}: says what it is`);
+  check(module.has_simd128() === Number(level === "simd128"), `${level}: has_simd128 gives ${module.has_simd128()}`);
   const { imports, exports } = describe(module.bytes);
   check(imports === 0, `${level}: ${imports} imports, ${exports} exports`);
-  check(!module.bytes.includes(".rs"), `${level}: no place of a panic in its data`);
+  const place = module.bytes.indexOf(".rs");
+  check(place < 0, `${level}: no place of a panic in its data, ${place < 0 ? "none" : `one at byte ${place}`} found`);
 }
 
 // The recorded runs: sizes as types in a module of their own, and at run time in the page's.
@@ -130,7 +131,8 @@ for (const level of LEVELS) {
   });
   losses(module, TUTORIAL, 10);
   const fingerprint = module.fingerprint();
-  check(module.begin(...but(TUTORIAL, 5, 5)) === 7, `${level}: there is no optimizer 5`);
+  const unknown = module.begin(...but(TUTORIAL, 5, 5));
+  check(unknown === 7, `${level}: optimizer 5: expected status 7, got ${unknown}`);
   const largest = [8, 64, 200, 100];
   const status = module.begin(...largest, 3, 3, 0.01, 7);
   const [needed, capacity] = [module.needed(...largest, 3) >>> 0, module.capacity() >>> 0];

@@ -1,8 +1,8 @@
 //! The run-time door for C: inference and training as functions over the caller's buffers.
 //!
 //! `core/examples/c` has the header, the static library and a program. No function keeps
-//! anything, allocates or panics. Each returns a [`Status`]; if it is not `OK`, nothing was
-//! written.
+//! anything of the caller's, allocates or panics. Each returns a [`Status`]; if it is not `OK`,
+//! nothing was written.
 //!
 //! # What every caller promises
 //!
@@ -44,15 +44,17 @@ use core::ffi::c_void;
 pub enum Status {
     /// Done.
     Ok = 0,
-    /// A pointer is null, and its length is not zero.
+    /// A pointer is null. Only a buffer of length zero may be.
     Null = 1,
     /// A pointer is not aligned as its type must be.
     Misaligned = 2,
-    /// A buffer does not have the length that the shape asks for.
+    /// A buffer does not have the length that [`fused_lstm_lengths`] gives. They are looked at in
+    /// the order of the arguments.
     Length = 3,
     /// A buffer that is written shares memory with another.
     Overlap = 4,
-    /// A size that must be at least one is zero.
+    /// A size of the network is zero, or there is no row to learn from. Inference of no steps or
+    /// no rows is done at once.
     Zero = 5,
     /// A label is not below the number of classes.
     Label = 6,
@@ -204,13 +206,14 @@ pub unsafe extern "C" fn fused_lstm_lengths(
     })())
 }
 
-/// Sets `params` to a start: Glorot-uniform kernels and zero biases, drawn in their order from
-/// `random`, which gives numbers from 0 to below 1 and gets `context` back.
+/// Sets `params` to a start: Glorot-uniform kernels, biases of 0, but 1 for the forget gates. The
+/// kernels are drawn in their order from `random`, which gives numbers from 0 to below 1 and gets
+/// `context` back.
 ///
 /// # Safety
 ///
-/// What every caller promises, at the top; `random` may be called with `context`, and does not
-/// unwind.
+/// What every caller promises, at the top; `random` may be called with `context`, does not touch
+/// what the call gets, and returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fused_lstm_init(
     shape: *const Shape,
@@ -316,7 +319,6 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
     loss: *mut f32,
 ) -> Status {
     status((|| {
-        check(loss)?;
         // SAFETY: the caller's promise.
         let (shape, at) = unsafe { network(shape) }?;
         apart(
@@ -327,6 +329,7 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
                 probabilities.span()?,
                 cache.span()?,
                 workspace.span()?,
+                span(loss, 1)?,
             ],
         )?;
         // SAFETY: accepted by `span` and `apart`.
@@ -349,7 +352,7 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
             cache,
             workspace,
         )?;
-        // SAFETY: neither null nor misaligned, and the caller's to write.
+        // SAFETY: accepted by `span`, and the caller's to write.
         unsafe { loss.write(value) };
         Ok(())
     })())
@@ -368,11 +371,10 @@ pub unsafe extern "C" fn fused_lstm_clip_by_global_norm(
     norm: *mut f32,
 ) -> Status {
     status((|| {
-        check(norm)?;
-        gradients.span()?;
-        // SAFETY: accepted by `span`, and alone.
+        apart(&[], &[gradients.span()?, span(norm, 1)?])?;
+        // SAFETY: accepted by `span` and `apart`.
         let had = clip_by_global_norm(unsafe { slice_mut(gradients) }, clip_norm);
-        // SAFETY: neither null nor misaligned, and the caller's to write.
+        // SAFETY: accepted by `span`, and the caller's to write.
         unsafe { norm.write(had) };
         Ok(())
     })())

@@ -67,6 +67,9 @@ impl<S: Simd> Simd for Filled<S> {
         with_sign(magnitude: S::V, sign: S::V) -> S::V;
         if_less(a: S::V, b: S::V, then: S::V, otherwise: S::V) -> S::V;
         exp2_of_magic(t: S::V) -> S::V;
+        exp(x: S::V) -> S::V;
+        sigmoid(x: S::V) -> S::V;
+        tanh(x: S::V) -> S::V;
     }
     the_same! { unsafe:
         load(p: *const f32) -> S::V;

@@ -6,7 +6,7 @@ use core::fmt;
 ///
 /// [`Neon`](Level::Neon), [`Avx2`](Level::Avx2) and [`Avx512`](Level::Avx512) fuse multiply
 /// and add and give the same bits as each other. [`Portable`](Level::Portable) never fuses
-/// and gives the same bits on every machine.
+/// and gives the same bits on every machine. Only the bits of a NaN are the processor's.
 ///
 /// ```
 /// use fused_lstm::Level;

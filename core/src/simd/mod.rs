@@ -17,6 +17,7 @@
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod detect;
 mod filled;
+mod lanes;
 mod level;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
 mod neon;

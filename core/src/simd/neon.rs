@@ -6,6 +6,7 @@
     reason = "some of these are safe functions in newer compilers"
 )]
 
+use super::lanes::{read_lanes, write_lanes};
 use super::{Kernel, Simd, does_not_join};
 use core::arch::aarch64::*;
 
@@ -51,13 +52,8 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_masked(self, p: *const f32, lanes: usize) -> float32x4_t {
-        let mut v = [0.0; 4];
-        for (lane, x) in v.iter_mut().enumerate() {
-            if lane < lanes {
-                // SAFETY: the caller says that `lanes` numbers are readable.
-                *x = unsafe { p.add(lane).read() };
-            }
-        }
+        // SAFETY: the caller says that `lanes` numbers are readable.
+        let v: [f32; 4] = unsafe { read_lanes(p, lanes) };
         // SAFETY: T; four numbers are there.
         unsafe { vld1q_f32(v.as_ptr()) }
     }
@@ -69,16 +65,10 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn store_masked(self, p: *mut f32, v: float32x4_t, lanes: usize) {
         let mut all = [0.0; 4];
-        // SAFETY: T; there is room for four numbers, and the caller says that `lanes` are
-        // writable.
-        unsafe {
-            vst1q_f32(all.as_mut_ptr(), v);
-            for (lane, x) in all.into_iter().enumerate() {
-                if lane < lanes {
-                    p.add(lane).write(x);
-                }
-            }
-        }
+        // SAFETY: T; there is room for four numbers.
+        unsafe { vst1q_f32(all.as_mut_ptr(), v) }
+        // SAFETY: the caller says that `lanes` numbers are writable.
+        unsafe { write_lanes(p, all, lanes) }
     }
     #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {

@@ -1,6 +1,7 @@
 //! The level that every target has, where there are vectors of four lanes: SSE2, NEON or
 //! SIMD128 through `wide`, never fused.
 
+use super::lanes::{read_lanes, write_lanes};
 use super::{Kernel, Simd, does_not_join};
 use crate::activation;
 use wide::f32x4;
@@ -78,7 +79,7 @@ impl Simd for Portable {
             if Self::SHORT {
                 short::load(p, lanes)
             } else {
-                load_lanes(p, lanes)
+                f32x4::new(read_lanes(p, lanes))
             }
         }
     }
@@ -94,7 +95,7 @@ impl Simd for Portable {
             if Self::SHORT {
                 short::store(p, v, lanes);
             } else {
-                store_lanes(p, v, lanes);
+                write_lanes(p, v.to_array(), lanes);
             }
         }
     }
@@ -159,36 +160,6 @@ impl Simd for Portable {
     }
 }
 
-/// Reads the first lanes; the others are zero.
-///
-/// # Safety
-/// So many numbers are readable at `p`.
-#[inline(always)]
-unsafe fn load_lanes(p: *const f32, lanes: usize) -> f32x4 {
-    let mut v = [0.0; 4];
-    for (lane, x) in v.iter_mut().enumerate() {
-        if lane < lanes {
-            // SAFETY: the caller says that `lanes` numbers are readable.
-            *x = unsafe { p.add(lane).read() };
-        }
-    }
-    f32x4::new(v)
-}
-
-/// Writes the first lanes.
-///
-/// # Safety
-/// So many numbers are writable at `p`.
-#[inline(always)]
-unsafe fn store_lanes(p: *mut f32, v: f32x4, lanes: usize) {
-    for (lane, x) in v.to_array().into_iter().enumerate() {
-        if lane < lanes {
-            // SAFETY: the caller says that `lanes` numbers are writable.
-            unsafe { p.add(lane).write(x) }
-        }
-    }
-}
-
 /// What is long, as functions; in the C ABI, which hands vectors over in registers.
 // Both sides are Rust of one compilation: the layout is the same.
 #[allow(improper_ctypes_definitions)]
@@ -208,7 +179,7 @@ mod short {
         activation::tanh(Portable {}, x)
     }
 
-    /// [`load_lanes`](super::load_lanes), by the lanes there are.
+    /// [`read_lanes`](super::read_lanes), by the lanes there are.
     ///
     /// # Safety
     /// So many numbers are readable at `p`.
@@ -226,7 +197,7 @@ mod short {
         })
     }
 
-    /// [`store_lanes`](super::store_lanes), by the lanes there are.
+    /// [`write_lanes`](super::write_lanes), by the lanes there are.
     ///
     /// # Safety
     /// So many numbers are writable at `p`.

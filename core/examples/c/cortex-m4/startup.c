@@ -22,5 +22,6 @@ void reset(void) {
 static void fault(void) { _Exit(2); }
 
 __attribute__((section(".vectors"), used)) static void *const vectors[] = {
-    stack_top, (void *)reset, (void *)fault, (void *)fault, (void *)fault, (void *)fault, (void *)fault,
+    stack_top,     (void *)reset, (void *)fault, (void *)fault,
+    (void *)fault, (void *)fault, (void *)fault,
 };

@@ -161,15 +161,17 @@ function train() {
   return true;
 }
 
+let next = 0; // the frame that is asked for
 let owed = 0; // steps that the pace asks for and no frame has done yet
 let before = 0; // time of the last frame
 let since = { time: 0, count: 0 }; // when the speed was last told
 let drawn = 0; // time of the last picture of the batch
 
 function frame(now) {
-  if (!running) return;
   const pace = Number($("pace").value);
-  owed = Math.min(owed + (pace * Math.min(now - before, 100)) / 1000, pace);
+  // The first frame may have begun before Start was pressed.
+  const passed = Math.min(Math.max(now - before, 0), 100);
+  owed = pace === Infinity ? Infinity : Math.min(owed + (pace * passed) / 1000, pace);
   before = now;
   const start = performance.now();
   const first = run.count;
@@ -196,7 +198,7 @@ function frame(now) {
     drawRows();
     drawn = now;
   }
-  requestAnimationFrame(frame);
+  next = requestAnimationFrame(frame);
 }
 
 function start() {
@@ -207,12 +209,13 @@ function start() {
   since = { time: before, count: run.count };
   $("run").textContent = "Pause";
   $("status").textContent = "Training";
-  requestAnimationFrame(frame);
+  next = requestAnimationFrame(frame);
 }
 
 function pause() {
   if (!running) return;
   running = false;
+  cancelAnimationFrame(next);
   $("run").textContent = "Start";
   drawAll();
   tell();
