@@ -24,7 +24,7 @@ struct Args {
     /// Only the workloads whose name holds this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// portable, avx2, avx512, or all that the machine has.
+    /// portable, neon, avx2, avx512, or all that the machine has.
     #[arg(long, default_value = "all")]
     level: String,
     /// Seconds for each row.
