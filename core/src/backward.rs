@@ -11,14 +11,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::cell::{joined, parted, step_gradients};
+use crate::cell::{joined, most_rows, parted, step_gradients};
 use crate::simd::{Kernel, Several, Simd};
 use crate::tile::split;
-
-/// Batch rows of a tile: the elementwise part keeps some ten vectors of each.
-const ROWS: usize = 3;
-/// The same where two rows are joined for it.
-const JOINED_ROWS: usize = 4;
 
 /// One step of `batch` rows; a vector holds the units.
 ///
@@ -55,13 +50,7 @@ pub(crate) fn narrow_step<S: Simd>(
         transposed: transposed.as_ptr(),
     };
     let whole = hidden == S::LANES;
-    let most = match (S::SHORT, S::FILLED || whole) {
-        (true, true) => 2,
-        (true, false) => 1,
-        _ if S::JOINS => JOINED_ROWS,
-        _ => ROWS,
-    };
-    let (large, size, small) = split(batch, most);
+    let (large, size, small) = split(batch, most_rows::<S>(S::FILLED || whole));
     let mut row = 0;
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {

@@ -33,10 +33,23 @@ pub(crate) enum Order {
 /// Units of a panel: a line of the caches for each gate.
 pub(crate) const PANEL: usize = 16;
 
-/// Batch rows of a tile: four sums each.
+/// Batch rows of a tile: four sums each; backward the elementwise part keeps some ten vectors of
+/// each.
 const ROWS: usize = 3;
 /// The same where two rows are joined for the activations.
 const JOINED_ROWS: usize = 4;
+
+/// Rows of a tile of units, forward and backward; fewer where code is short, one where units are
+/// masked.
+#[inline(always)]
+pub(crate) fn most_rows<S: Simd>(whole: bool) -> usize {
+    match (S::SHORT, whole) {
+        (true, true) => 2,
+        (true, false) => 1,
+        _ if S::JOINS => JOINED_ROWS,
+        _ => ROWS,
+    }
+}
 
 /// One step without a cache, for `batch` rows.
 ///
@@ -273,13 +286,7 @@ impl Step {
     #[inline(always)]
     fn units<S: Simd, const GATES: bool, const WHOLE: bool>(&self, s: S, at: usize) {
         let step = self;
-        let most = match (S::SHORT, WHOLE) {
-            (true, true) => 2,
-            (true, false) => 1,
-            _ if S::JOINS => JOINED_ROWS,
-            _ => ROWS,
-        };
-        let (large, size, small) = split(self.batch, most);
+        let (large, size, small) = split(self.batch, most_rows::<S>(WHOLE));
         let mut row = 0;
         for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
             for _ in 0..count {

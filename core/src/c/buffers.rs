@@ -40,17 +40,46 @@ impl ConstFloats {
     pub(super) fn span(self) -> Result<Span, Status> {
         span(self.data, self.len)
     }
-}
 
-impl Floats {
-    pub(super) fn span(self) -> Result<Span, Status> {
-        span(self.data, self.len)
+    /// # Safety
+    ///
+    /// That of [`slice`].
+    pub(super) unsafe fn slice<'a>(self) -> &'a [f32] {
+        // SAFETY: the caller's.
+        unsafe { slice(self.data, self.len) }
     }
 }
 
 impl Labels {
     pub(super) fn span(self) -> Result<Span, Status> {
         span(self.data, self.len)
+    }
+
+    /// # Safety
+    ///
+    /// That of [`slice`].
+    pub(super) unsafe fn slice<'a>(self) -> &'a [u32] {
+        // SAFETY: the caller's.
+        unsafe { slice(self.data, self.len) }
+    }
+}
+
+impl Floats {
+    pub(super) fn span(self) -> Result<Span, Status> {
+        span(self.data, self.len)
+    }
+
+    /// # Safety
+    ///
+    /// [`span`] has accepted them, [`apart`] has found them apart from everything else; they are
+    /// there, and nobody else reads or writes them meanwhile.
+    pub(super) unsafe fn slice_mut<'a>(self) -> &'a mut [f32] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: not null, aligned and not too long, as `span` has checked, and nothing else
+        // refers to them; the rest is the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(self.data, self.len) }
     }
 }
 
@@ -87,18 +116,4 @@ pub(super) unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
     // SAFETY: not null, aligned and not too long, as `span` has checked; the rest is the caller's
     // promise.
     unsafe { core::slice::from_raw_parts(data, len) }
-}
-
-/// The numbers as a slice to write to.
-///
-/// # Safety
-///
-/// [`span`] has accepted them, [`apart`] has found them apart from everything else; they are
-/// there, and nobody else reads or writes them meanwhile.
-pub(super) unsafe fn slice_mut<'a>(floats: Floats) -> &'a mut [f32] {
-    if floats.len == 0 {
-        return &mut [];
-    }
-    // SAFETY: as above, and nothing else refers to them.
-    unsafe { core::slice::from_raw_parts_mut(floats.data, floats.len) }
 }

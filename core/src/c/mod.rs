@@ -35,7 +35,7 @@ use crate::layout::{Extent, NetworkShape};
 use crate::loss::softmax;
 use crate::model::Model;
 use crate::optimizer::{Adagrad, Adam, Sgd, clip_by_global_norm};
-use buffers::{Span, apart, check, slice, slice_mut, span};
+use buffers::{Span, apart, check, slice, span};
 use core::ffi::c_void;
 
 /// What a call came to.
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn fused_lstm_init(
         let (shape, at) = unsafe { network(shape) }?;
         apart(&[at], &[params.span()?])?;
         // SAFETY: accepted by `span` and `apart`.
-        let params = unsafe { slice_mut(params) };
+        let params = unsafe { params.slice_mut() };
         // SAFETY: the caller's promise on `random`.
         let random = || unsafe { random(context) };
         crate::init::glorot_uniform(shape, params, random)?;
@@ -260,9 +260,10 @@ pub unsafe extern "C" fn fused_lstm_infer(
             &[state.span()?, y.span()?, scratch.span()?],
         )?;
         // SAFETY: accepted by `span` and `apart`.
-        let (params, x) = unsafe { (slice(params.data, params.len), slice(x.data, x.len)) };
+        let (params, x) = unsafe { (params.slice(), x.slice()) };
         // SAFETY: as above.
-        let (state, y, scratch) = unsafe { (slice_mut(state), slice_mut(y), slice_mut(scratch)) };
+        let (state, y, scratch) =
+            unsafe { (state.slice_mut(), y.slice_mut(), scratch.slice_mut()) };
         Model::new(shape, params)?.infer(Extent { steps, batch }, x, state, y, scratch)?;
         Ok(())
     })())
@@ -287,9 +288,9 @@ pub unsafe extern "C" fn fused_lstm_probabilities(
         let (shape, at) = unsafe { network(shape) }?;
         apart(&[at, params.span()?, y.span()?], &[probabilities.span()?])?;
         // SAFETY: accepted by `span` and `apart`.
-        let (params, y) = unsafe { (slice(params.data, params.len), slice(y.data, y.len)) };
+        let (params, y) = unsafe { (params.slice(), y.slice()) };
         // SAFETY: as above.
-        let probabilities = unsafe { slice_mut(probabilities) };
+        let probabilities = unsafe { probabilities.slice_mut() };
         Model::new(shape, params)?.logits(Extent { steps, batch }, y, probabilities)?;
         softmax(shape.classes.ok_or(Status::NoHead)?, probabilities)?;
         Ok(())
@@ -333,15 +334,15 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
             ],
         )?;
         // SAFETY: accepted by `span` and `apart`.
-        let (params, x) = unsafe { (slice(params.data, params.len), slice(x.data, x.len)) };
+        let (params, x) = unsafe { (params.slice(), x.slice()) };
         // SAFETY: as above.
-        let labels = unsafe { slice(labels.data, labels.len) };
+        let labels = unsafe { labels.slice() };
         // SAFETY: as above.
-        let (state, gradients) = unsafe { (slice_mut(state), slice_mut(gradients)) };
+        let (state, gradients) = unsafe { (state.slice_mut(), gradients.slice_mut()) };
         // SAFETY: as above.
-        let probabilities = unsafe { slice_mut(probabilities) };
+        let probabilities = unsafe { probabilities.slice_mut() };
         // SAFETY: as above.
-        let (cache, workspace) = unsafe { (slice_mut(cache), slice_mut(workspace)) };
+        let (cache, workspace) = unsafe { (cache.slice_mut(), workspace.slice_mut()) };
         let value = Model::new(shape, params)?.loss_gradient(
             Extent { steps, batch },
             x,
@@ -373,7 +374,7 @@ pub unsafe extern "C" fn fused_lstm_clip_by_global_norm(
     status((|| {
         apart(&[], &[gradients.span()?, span(norm, 1)?])?;
         // SAFETY: accepted by `span` and `apart`.
-        let had = clip_by_global_norm(unsafe { slice_mut(gradients) }, clip_norm);
+        let had = clip_by_global_norm(unsafe { gradients.slice_mut() }, clip_norm);
         // SAFETY: accepted by `span`, and the caller's to write.
         unsafe { norm.write(had) };
         Ok(())
@@ -467,8 +468,8 @@ unsafe fn update(
 ) -> Result<(), Status> {
     apart(&[gradients.span()?], &[params.span()?, slots.span()?])?;
     // SAFETY: accepted by `span` and `apart`.
-    let gradients = unsafe { slice(gradients.data, gradients.len) };
+    let gradients = unsafe { gradients.slice() };
     // SAFETY: as above.
-    let (params, slots) = unsafe { (slice_mut(params), slice_mut(slots)) };
+    let (params, slots) = unsafe { (params.slice_mut(), slots.slice_mut()) };
     Ok(rule(params, gradients, slots)?)
 }
