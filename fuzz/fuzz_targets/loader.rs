@@ -3,10 +3,11 @@
 
 #![no_main]
 
+use fused_lstm_driver::checkpoint::Checkpoint;
 use fused_lstm_driver::data::GivenData;
+use fused_lstm_driver::infer::{self, Options};
 use fused_lstm_driver::tensors::TensorFile;
 use fused_lstm_driver::weights::Weights;
-use fused_lstm_driver::{checkpoint, infer};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 
@@ -19,7 +20,11 @@ fuzz_target!(|bytes: &[u8]| {
     if let Err(error) = GivenData::read(&file, 1) {
         one_line(&error);
     }
-    match checkpoint::read(&file) {
+    let resumed = Checkpoint::read(&file).and_then(|checkpoint| {
+        let settings = checkpoint.settings().clone();
+        checkpoint.resume(settings)
+    });
+    match resumed {
         Ok(mut trainer) => {
             if let Err(error) = trainer.step() {
                 one_line(&error);
@@ -31,7 +36,11 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(weights) => {
             assert_eq!(weights.params.len(), weights.shape().params_len());
             assert!(weights.params.iter().all(|w| w.is_finite()));
-            if let Err(error) = infer::infer(&weights, &file, true) {
+            let options = Options {
+                batch_first: true,
+                outputs: None,
+            };
+            if let Err(error) = infer::infer(&weights, &file, Some(&file), &options) {
                 one_line(&error);
             }
         }
@@ -43,9 +52,10 @@ fuzz_target!(|bytes: &[u8]| {
         hidden: vec![2, 3],
         classes: Some(2),
         params: Vec::new(),
+        start: None,
     };
     weights.params = vec![0.1; weights.shape().params_len()];
-    if let Err(error) = infer::infer(&weights, &file, false) {
+    if let Err(error) = infer::infer(&weights, &file, None, &Options::default()) {
         one_line(&error);
     }
 });

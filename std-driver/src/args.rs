@@ -1,11 +1,16 @@
 //! The arguments, and how they change a preset's settings.
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fused_lstm_driver::Error;
 use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::export::Format;
+use fused_lstm_driver::files::{self, Contents, Uses, Written};
+use fused_lstm_driver::infer::Output;
 use fused_lstm_driver::settings::{OptimizerName, Preset, Settings, StateMode};
-use std::path::PathBuf;
+use fused_lstm_driver::{Error, one_line};
+use std::num::ParseFloatError;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// More than anyone has trained; a number beyond it is a slip.
 const MOST_LAYERS: usize = 1000;
@@ -44,6 +49,9 @@ pub struct Export {
     /// Where.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+    /// What the names in a C header begin with [default: the output's name].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Overwrite a file.
     #[arg(long)]
     pub force: bool,
@@ -57,6 +65,9 @@ pub struct Train {
     pub settings: SettingFlags,
     #[command(flatten, next_help_heading = "Files")]
     pub files: Files,
+    /// Threads that shards are worked on with [default: as many as there are cores].
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub threads: Option<u16>,
     /// Print nothing but errors.
     #[arg(long)]
     pub quiet: bool,
@@ -65,28 +76,33 @@ pub struct Train {
 #[derive(Args, Debug)]
 pub struct SettingFlags {
     /// Epochs, each with data of its own.
-    #[arg(long)]
+    #[arg(long, alias = "num-epochs")]
     pub epochs: Option<u64>,
     /// What the random generator starts from.
     #[arg(long)]
     pub seed: Option<u64>,
     /// Layers of equal size.
-    #[arg(long)]
+    #[arg(long, alias = "num-layers")]
     pub layers: Option<usize>,
     /// Units of every layer, or a list with those of each: 4,5.
-    #[arg(long, value_delimiter = ',', value_name = "UNITS")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "UNITS",
+        alias = "state-size"
+    )]
     pub hidden: Option<Vec<usize>>,
     /// Batch rows.
-    #[arg(long)]
+    #[arg(long, alias = "batch-size")]
     pub batch: Option<usize>,
     /// Time steps of truncated backpropagation.
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", alias = "truncated-backprop-length")]
     pub truncation: Option<usize>,
     /// How many bits later a bit is to be echoed.
     #[arg(long, value_name = "STEPS")]
     pub echo_step: Option<usize>,
     /// Bits in an epoch.
-    #[arg(long, value_name = "BITS")]
+    #[arg(long, value_name = "BITS", alias = "total-series-length")]
     pub series_length: Option<usize>,
     /// The optimizer.
     #[arg(long, value_name = "NAME")]
@@ -94,9 +110,9 @@ pub struct SettingFlags {
     /// The optimizer's learning rate.
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub learning_rate: Option<f32>,
-    /// The largest global norm of the gradients [default: none].
+    /// The largest global norm of the gradients, or none [default: none].
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
-    pub clip_norm: Option<f32>,
+    pub clip_norm: Option<ClipNorm>,
     /// What becomes of the state between the batches of an epoch.
     #[arg(long)]
     pub state: Option<StateMode>,
@@ -128,6 +144,9 @@ pub struct Files {
     /// Draw the loss curve and the last batch, anew every 100 steps.
     #[arg(long, value_name = "FILE.svg|png")]
     pub plot: Option<PathBuf>,
+    /// Overwrite files that are not of the kind that is written to them.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args, Debug)]
@@ -141,49 +160,87 @@ pub struct Run {
     /// y, logits, probabilities and state.LAYER.
     #[arg(long, value_name = "FILE.safetensors")]
     pub output: PathBuf,
+    /// Which of them [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub outputs: Option<Vec<Output>>,
+    /// state.LAYER f32 [2, B, H] to start from, as an earlier run wrote them, where the input has
+    /// none.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub state: Option<PathBuf>,
     /// x, y, logits and probabilities are [B, T, …].
     #[arg(long)]
     pub batch_first: bool,
+    /// Threads [default: as many as there are cores].
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub threads: Option<u16>,
+    /// Overwrite a file that is no output of run.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A norm, or `none`.
+#[derive(Clone, Copy, Debug)]
+pub struct ClipNorm(Option<f32>);
+
+impl FromStr for ClipNorm {
+    type Err = ParseFloatError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => Ok(Self(Some(number.parse()?))),
+        }
+    }
+}
+
+fn threads() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
 }
 
 impl Files {
-    /// Refuses files that would overwrite each other, or what is read.
-    pub fn check(&self, data: Option<&PathBuf>) -> Result<(), Error> {
-        let written = [
-            ("save", &self.save),
-            ("log", &self.log),
-            ("plot", &self.plot),
+    /// Refuses files that would overwrite each other, or what is read, or what is something
+    /// else.
+    pub fn check(&self, data: Option<&Path>) -> Result<(), Error> {
+        let read = [
+            ("data", data),
+            ("init", self.init.as_deref()),
+            // A run may be saved to where it was read from.
+            (
+                "resume",
+                self.resume.as_deref().filter(|resume| {
+                    let save = self.save.as_deref();
+                    !save.is_some_and(|save| files::same(save, resume))
+                }),
+            ),
         ];
-        let read = [("data", data), ("init", self.init.as_ref())];
-        let place = |path: &PathBuf| match (path.canonicalize(), path.file_name()) {
-            (Ok(path), _) => path,
-            // Not there yet: its folder may be.
-            (Err(_), Some(name)) => {
-                let folder = path
-                    .parent()
-                    .filter(|folder| !folder.as_os_str().is_empty());
-                let folder = folder.map_or_else(|| PathBuf::from("."), PathBuf::from);
-                folder
-                    .canonicalize()
-                    .map_or_else(|_| path.clone(), |folder| folder.join(name))
-            }
-            (Err(_), None) => path.clone(),
+        let log = match self.resume {
+            Some(_) => Contents::ResumedLog,
+            None => Contents::Log,
         };
-        for (k, (flag, path)) in written.into_iter().enumerate() {
-            let Some(path) = path else { continue };
-            let earlier = written[..k]
-                .iter()
-                .map(|(flag, path)| (*flag, path.as_ref()));
-            for (other_flag, other) in earlier.chain(read) {
-                let same = other.is_some_and(|other| place(other) == place(path));
-                // Devices take what everybody writes.
-                if same && (path.is_file() || !path.exists()) {
-                    let expected = format!("another file than --{other_flag}");
-                    return Err(setting(flag, expected, path.display().to_string()));
-                }
-            }
-        }
-        Ok(())
+        let written = [
+            ("save", &self.save, Contents::Checkpoint),
+            ("log", &self.log, log),
+            ("plot", &self.plot, Contents::Picture),
+        ];
+        let read: Vec<_> = read
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path?)))
+            .collect();
+        let written: Vec<_> = written
+            .iter()
+            .filter_map(|(flag, path, contents)| {
+                Some(Written {
+                    flag,
+                    path: path.as_deref()?,
+                    contents: Some(*contents),
+                })
+            })
+            .collect();
+        let uses = Uses {
+            read: &read,
+            written: &written,
+            force: self.force,
+        };
+        uses.check()
     }
 }
 
@@ -202,7 +259,7 @@ impl SettingFlags {
             series_length: self.series_length.unwrap_or(base.series_length),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
             learning_rate: self.learning_rate.unwrap_or(base.learning_rate),
-            clip_norm: self.clip_norm.or(base.clip_norm),
+            clip_norm: self.clip_norm.map_or(base.clip_norm, |norm| norm.0),
             state: self.state.unwrap_or(base.state),
             shards: self.shards.unwrap_or(base.shards),
             data: self.data.clone().or(base.data),
@@ -239,8 +296,8 @@ impl SettingFlags {
             .collect())
     }
 
-    /// Refuses what contradicts the settings of a checkpoint.
-    pub fn agree_with(&self, preset: Option<Preset>, own: &Settings) -> Result<(), Error> {
+    /// The settings of a run that goes on from those of its checkpoint.
+    pub fn resumed(&self, preset: Option<Preset>, own: &Settings) -> Result<Settings, Error> {
         if let Some(preset) = preset
             && preset != own.preset
         {
@@ -252,33 +309,7 @@ impl SettingFlags {
             let expected = format!("the checkpoint's preset, {}", name(own.preset));
             return Err(setting("resume", expected, name(preset)));
         }
-        let wanted = self.over(own.clone())?;
-        let same_file = |a: &Option<PathBuf>, b: &Option<PathBuf>| match (a, b) {
-            (Some(a), Some(b)) => {
-                a == b
-                    || a.canonicalize()
-                        .ok()
-                        .is_some_and(|a| b.canonicalize().ok() == Some(a))
-            }
-            (a, b) => a == b,
-        };
-        macro_rules! agree {
-            ($($flag:literal: $field:ident),*) => {$(
-                if wanted.$field != own.$field {
-                    let expected = format!("the checkpoint's {:?}", own.$field);
-                    return Err(setting($flag, expected, format!("{:?}", wanted.$field)));
-                }
-            )*};
-        }
-        if !same_file(&wanted.data, &own.data) {
-            let expected = format!("the checkpoint's {:?}", own.data);
-            return Err(setting("data", expected, format!("{:?}", wanted.data)));
-        }
-        agree!("epochs": epochs, "seed": seed, "hidden": hidden, "batch": batch);
-        agree!("truncation": truncation, "echo-step": echo_step, "series-length": series_length);
-        agree!("optimizer": optimizer, "learning-rate": learning_rate, "clip-norm": clip_norm);
-        agree!("state": state, "shards": shards);
-        Ok(())
+        self.over(own.clone())
     }
 }
 
@@ -286,6 +317,6 @@ fn setting(flag: &'static str, expected: String, got: String) -> Error {
     Error::Setting {
         flag,
         expected,
-        got,
+        got: one_line(got),
     }
 }

@@ -5,6 +5,8 @@ use crate::tensors::TensorFile;
 use fused_lstm::Extent;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
 use std::path::Path;
 
 /// One epoch's data: numbers, and the label of each.
@@ -70,6 +72,8 @@ impl Series {
 #[derive(Clone, Debug)]
 pub struct GivenData {
     epochs: Vec<Series>,
+    /// Of all of them.
+    digest: [u64; 2],
 }
 
 impl GivenData {
@@ -112,9 +116,19 @@ impl GivenData {
             labels: y.iter().map(|&y| y as u32).collect(),
         };
         let epochs = x.chunks(length).zip(y.chunks(length)).take(epochs as usize);
+        let epochs: Vec<Series> = epochs.map(series).collect();
         Ok(Self {
-            epochs: epochs.map(series).collect(),
+            digest: digest(&epochs),
+            epochs,
         })
+    }
+
+    /// A digest of the first `epochs` series, to know them again by.
+    pub(crate) fn digest(&self, epochs: u64) -> [u64; 2] {
+        match usize::try_from(epochs) {
+            Ok(epochs) if epochs < self.epochs.len() => digest(&self.epochs[..epochs]),
+            _ => self.digest,
+        }
     }
 
     /// Numbers in an epoch.
@@ -126,4 +140,14 @@ impl GivenData {
     pub(crate) fn epoch(&self, epoch: u64) -> Option<&Series> {
         self.epochs.get(usize::try_from(epoch).ok()?)
     }
+}
+
+fn digest(epochs: &[Series]) -> [u64; 2] {
+    let mut hasher = SipHasher13::new();
+    for series in epochs {
+        series.x.iter().for_each(|x| hasher.write(&x.to_le_bytes()));
+        let labels = series.labels.iter();
+        labels.for_each(|label| hasher.write(&label.to_le_bytes()));
+    }
+    hasher.finish128().as_u64().into()
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, each as one line.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub enum Error {
         got: String,
     },
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", .path.display())]
+    #[error("{}: cannot {action}: {source}", one_line(.path.display()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -29,25 +30,26 @@ pub enum Error {
         source: io::Error,
     },
     /// A file that does not hold what it should.
-    #[error("{}: {problem}", .path.display())]
+    #[error("{}: {problem}", one_line(.path.display()))]
     File {
         /// The file.
         path: PathBuf,
         /// The key, what was expected and what came.
         problem: String,
     },
-    /// The loss is no number any more.
-    #[error(
-        "the loss of step {step} is {loss}: expected a finite number; try a smaller --learning-rate or --clip-norm"
-    )]
-    Loss {
+    /// A training step that had no numbers to go on with. Weights, slots and state are those
+    /// before it.
+    #[error("step {step}: {problem}; {advice}")]
+    Diverged {
         /// The step, counted over all epochs.
         step: u64,
-        /// NaN or an infinity.
-        loss: f32,
+        /// What is not finite.
+        problem: String,
+        /// What may help.
+        advice: &'static str,
     },
     /// A picture that could not be drawn.
-    #[error("{}: cannot draw: {problem}", .path.display())]
+    #[error("{}: cannot draw: {problem}", one_line(.path.display()))]
     Plot {
         /// The file.
         path: PathBuf,
@@ -59,6 +61,12 @@ pub enum Error {
     Thread {
         /// Why not.
         source: io::Error,
+    },
+    /// The operating system has no memory to give.
+    #[error("not enough memory: cannot have another {bytes} bytes")]
+    Memory {
+        /// What could not be had.
+        bytes: usize,
     },
     /// Lengths that do not fit together.
     #[error(transparent)]
@@ -74,19 +82,19 @@ impl Error {
     pub(crate) fn setting(
         flag: &'static str,
         expected: impl Into<String>,
-        got: impl ToString,
+        got: impl Display,
     ) -> Self {
         Self::Setting {
             flag,
             expected: expected.into(),
-            got: got.to_string(),
+            got: one_line(got),
         }
     }
 
     pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
         Self::File {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: one_line(problem.into()),
         }
     }
 
@@ -98,4 +106,22 @@ impl Error {
             source,
         }
     }
+}
+
+/// A text without line breaks and escape codes, which a path or a key may have in it.
+///
+/// ```
+/// assert_eq!(fused_lstm_driver::one_line("a\nb"), "a\\nb");
+/// ```
+pub fn one_line(text: impl Display) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut line = String::new();
+    for c in text.to_string().chars() {
+        if breaks(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }

@@ -1,5 +1,6 @@
 //! Threads that do the same steps, each a part of them, and hand each other the results.
 
+use crate::threads::cores;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -8,7 +9,11 @@ pub(crate) const LINE: usize = 16;
 
 /// Where the threads leave their parts of the hidden state for each other.
 #[derive(Debug)]
-pub(crate) struct Exchange(Vec<Left>);
+pub(crate) struct Exchange {
+    parts: Vec<Left>,
+    /// How often a thread looks again before it lets others have its core.
+    spins: usize,
+}
 
 /// What one thread has left.
 #[derive(Debug)]
@@ -37,12 +42,16 @@ impl Exchange {
             done: Done::default(),
             h: [lines(), lines()],
         };
-        Self((0..threads).map(|_| left()).collect())
+        Self {
+            parts: (0..threads).map(|_| left()).collect(),
+            // Some tens of microseconds; none if the other thread may wait for this core.
+            spins: if threads > cores() { 0 } else { 1 << 13 },
+        }
     }
 
     /// Leaves `part`'s hidden state after so many steps.
     pub(crate) fn leave(&self, part: usize, steps: usize, h: &[f32]) {
-        let left = &self.0[part];
+        let left = &self.parts[part];
         for (line, h) in left.h[steps % 2].iter().zip(h.chunks(LINE)) {
             for (place, h) in line.0.iter().zip(h) {
                 place.store(h.to_bits(), Ordering::Relaxed);
@@ -61,12 +70,10 @@ impl Exchange {
         hidden: usize,
         to: &mut [f32],
     ) {
-        /// Some tens of microseconds; then the other thread may need this core.
-        const SPINS: usize = 1 << 13;
-        let left = &self.0[part];
+        let left = &self.parts[part];
         let mut spins = 0;
         while left.done.0.load(Ordering::Acquire) < steps {
-            if spins < SPINS {
+            if spins < self.spins {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
@@ -81,16 +88,21 @@ impl Exchange {
         }
     }
 
+    /// Whether every thread can have a core to itself.
+    pub(crate) fn may_spin(&self) -> bool {
+        self.spins > 0
+    }
+
     /// Nobody has done a step yet; no thread may be at work.
     pub(crate) fn begin(&self) {
-        for left in &self.0 {
+        for left in &self.parts {
             left.done.0.store(0, Ordering::Release);
         }
     }
 
     /// Nobody waits for `part` any more.
     pub(crate) fn end(&self, part: usize) {
-        self.0[part].done.0.store(usize::MAX, Ordering::Release);
+        self.parts[part].done.0.store(usize::MAX, Ordering::Release);
     }
 }
 

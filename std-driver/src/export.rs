@@ -1,15 +1,16 @@
 //! `export`: a network's weights as something that firmware builds in.
 
 use crate::Error;
-use crate::tensors;
-use crate::weights::Weights;
+use crate::files::{Uses, Written, replace};
+use crate::weights::{Start, Weights};
 use std::fmt::Write;
 use std::path::Path;
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// All parameters in the core's layout, little-endian f32, nothing else.
+    /// All parameters, then the state if there is one, in the core's layout: little-endian f32,
+    /// nothing else.
     Bin,
     /// A C header: the sizes and one array in the core's layout.
     C,
@@ -17,99 +18,213 @@ pub enum Format {
     Rust,
 }
 
-/// Writes the network of `model` to `output`, which must not be there unless `force`.
-/// Weights that are not finite are refused as they are read.
-pub fn export(model: &Path, format: Format, output: &Path, force: bool) -> Result<(), Error> {
-    if !force && output.symlink_metadata().is_ok() {
-        let expected = "a new file, or --force to overwrite";
-        let got = format!("{}, which exists", output.display());
-        return Err(Error::setting("output", expected, got));
-    }
-    tensors::check_writable(output)?;
-    let weights = Weights::open(model)?;
-    let bytes = match format {
-        Format::Bin => weights
-            .params
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect(),
-        Format::C => c_header(&weights).into_bytes(),
-        Format::Rust => rust_file(&weights).into_bytes(),
-    };
-    tensors::replace(output, &bytes)
+/// An export.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// The network: a model or a checkpoint.
+    pub model: &'a Path,
+    /// What to write.
+    pub format: Format,
+    /// Where.
+    pub output: &'a Path,
+    /// What the names in a C header begin with, so that two of them fit into one program: the
+    /// output's own name if it is not said.
+    pub name: Option<&'a str>,
+    /// Whether the output may replace any file but the model.
+    pub force: bool,
 }
 
-/// Nine significant digits give back every f32's bits.
-fn c_header(weights: &Weights) -> String {
+/// Writes a network's weights, and the state that it starts from if it has one. Numbers that are
+/// not finite are refused as they are read.
+pub fn export(export: Export) -> Result<(), Error> {
+    let Export {
+        model,
+        format,
+        output,
+        name,
+        force,
+    } = export;
+    let name = match (name, format) {
+        (Some(name), Format::C) if is_identifier(name) => name.to_owned(),
+        (Some(name), Format::C) => {
+            let expected = "letters, digits and underscores, and no digit first";
+            return Err(Error::setting("name", expected, name));
+        }
+        (Some(_), _) => {
+            let expected = "--format c, whose names it is for";
+            return Err(Error::setting("name", expected, "another format"));
+        }
+        (None, _) => identifier(output),
+    };
+    let uses = Uses {
+        read: &[("model", model)],
+        written: &[Written {
+            flag: "output",
+            path: output,
+            contents: None,
+        }],
+        force,
+    };
+    uses.check()?;
+    let weights = Weights::open(model)?;
+    let start = weights.start.as_ref().map_or(&[][..], |start| &start.state);
+    let bytes = match format {
+        Format::Bin => {
+            let all = weights.params.iter().chain(start);
+            all.flat_map(|v| v.to_le_bytes()).collect()
+        }
+        Format::C => c_header(&weights, &name).into_bytes(),
+        Format::Rust => rust_file(&weights).into_bytes(),
+    };
+    replace(output, &bytes)
+}
+
+fn is_identifier(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && name.chars().all(letter)
+}
+
+/// A file's name as names in C can begin.
+fn identifier(path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = name.chars().map(letter).collect();
+    if is_identifier(&name) {
+        name
+    } else {
+        format!("model_{name}")
+    }
+}
+
+fn c_header(weights: &Weights, name: &str) -> String {
+    let upper = name.to_uppercase();
     let hidden: Vec<_> = weights.hidden.iter().map(usize::to_string).collect();
     let mut text = format!(
         "/* Written by fused-lstm export. Include it in one file. */\n\
-         #define FUSED_LSTM_INPUTS {}\n#define FUSED_LSTM_LAYERS {}\n\
-         #define FUSED_LSTM_HIDDEN {{{}}}\n#define FUSED_LSTM_CLASSES {}\n\
-         #define FUSED_LSTM_PARAMS {}\n\
-         static const float fused_lstm_params[FUSED_LSTM_PARAMS] = {{\n",
+         #ifndef {upper}_H\n#define {upper}_H\n\
+         #define {upper}_INPUTS {}\n#define {upper}_LAYERS {}\n\
+         #define {upper}_HIDDEN {{{}}}\n#define {upper}_CLASSES {}\n",
         weights.inputs,
         hidden.len(),
         hidden.join(", "),
         weights.classes.unwrap_or(0),
-        weights.params.len(),
     );
-    for row in weights.params.chunks(6) {
+    text += &c_array(name, "params", &weights.params);
+    if let Some(Start { batch, state }) = &weights.start {
+        let _ = writeln!(text, "#define {upper}_BATCH {batch}");
+        text += &c_array(name, "state", state);
+    }
+    text + "#endif\n"
+}
+
+/// Nine significant digits give back every f32's bits.
+fn c_array(name: &str, what: &str, values: &[f32]) -> String {
+    let size = format!("{name}_{what}").to_uppercase();
+    let mut text = format!(
+        "#define {size} {}\nstatic const float {name}_{what}[{size}] = {{\n",
+        values.len()
+    );
+    for row in values.chunks(6) {
         let row: Vec<_> = row.iter().map(|value| format!("{value:.8e}f")).collect();
         let _ = writeln!(text, "    {},", row.join(", "));
     }
     text + "};\n"
 }
 
+/// A Rust value and its type.
+struct Item {
+    kind: String,
+    value: String,
+}
+
+/// A stack of layers, or of something of theirs.
+fn stacked(layers: impl Iterator<Item = Item>) -> Item {
+    let on_top = |below: Item, above: Item| Item {
+        kind: format!("Stack<{}, {}>", below.kind, above.kind),
+        value: format!(
+            "Stack {{\nbelow: {},\nabove: {},\n}}",
+            below.value, above.value
+        ),
+    };
+    let none = Item {
+        kind: String::new(),
+        value: String::new(),
+    };
+    layers.reduce(on_top).unwrap_or(none)
+}
+
+/// Takes numbers from the front.
+fn take<'a>(values: &mut &'a [f32], n: usize) -> &'a [f32] {
+    let (first, rest) = values.split_at(n);
+    *values = rest;
+    first
+}
+
 /// Rust prints as many digits as give back every f32's bits.
 fn rust_file(weights: &Weights) -> String {
-    let (mut rest, mut inputs) = (&weights.params[..], weights.inputs);
-    let mut take = |n: usize| {
-        let (values, after) = rest.split_at(n);
-        rest = after;
-        values
-    };
-    let (mut net_type, mut net) = (String::new(), String::new());
-    for (layer, &hidden) in weights.hidden.iter().enumerate() {
-        let own_type = format!("Lstm<{inputs}, {hidden}>");
-        let own = format!(
-            "Lstm {{\n\
-             input_kernel: {},\n\
-             recurrent_kernel: {},\n\
-             bias: {},\n}}",
-            array(take(inputs * 4 * hidden), &[inputs, 4, hidden]),
-            array(take(hidden * 4 * hidden), &[hidden, 4, hidden]),
-            array(take(4 * hidden), &[4, hidden]),
-        );
-        if layer == 0 {
-            (net_type, net) = (own_type, own);
-        } else {
-            net_type = format!("Stack<{net_type}, {own_type}>");
-            net = format!("Stack {{\nbelow: {net},\nabove: {own},\n}}");
+    let mut rest = &weights.params[..];
+    let mut outputs = weights.inputs;
+    let layers = weights.hidden.iter().map(|&hidden| {
+        let inputs = std::mem::replace(&mut outputs, hidden);
+        Item {
+            kind: format!("Lstm<{inputs}, {hidden}>"),
+            value: format!(
+                "Lstm {{\n\
+                 input_kernel: {},\n\
+                 recurrent_kernel: {},\n\
+                 bias: {},\n}}",
+                array(take(&mut rest, inputs * 4 * hidden), &[inputs, 4, hidden]),
+                array(take(&mut rest, hidden * 4 * hidden), &[hidden, 4, hidden]),
+                array(take(&mut rest, 4 * hidden), &[4, hidden]),
+            ),
         }
-        inputs = hidden;
-    }
+    });
+    let mut net = stacked(layers);
     let mut names = vec!["Aligned", "Lstm"];
     if weights.hidden.len() > 1 {
         names.push("Stack");
     }
     if let Some(classes) = weights.classes {
         names.splice(1..1, ["Classifier", "Dense"]);
-        net_type = format!("Classifier<{net_type}, {inputs}, {classes}>");
-        net = format!(
-            "Classifier {{\nlstm: {net},\ndense: Dense {{\nkernel: {},\nbias: {},\n}},\n}}",
-            array(take(inputs * classes), &[inputs, classes]),
-            array(take(classes), &[classes]),
+        net = Item {
+            kind: format!("Classifier<{}, {outputs}, {classes}>", net.kind),
+            value: format!(
+                "Classifier {{\nlstm: {},\ndense: Dense {{\nkernel: {},\nbias: {},\n}},\n}}",
+                net.value,
+                array(take(&mut rest, outputs * classes), &[outputs, classes]),
+                array(take(&mut rest, classes), &[classes]),
+            ),
+        };
+    }
+    let mut start = String::new();
+    if let Some(Start { batch, state }) = &weights.start {
+        let at = names.iter().position(|&name| name == "Lstm").unwrap_or(0);
+        names.insert(at + 1, "LstmState");
+        let mut rest = &state[..];
+        let layers = weights.hidden.iter().map(|&hidden| Item {
+            kind: format!("LstmState<{batch}, {hidden}>"),
+            value: format!(
+                "LstmState {{\nc: {},\nh: {},\n}}",
+                array(take(&mut rest, batch * hidden), &[*batch, hidden]),
+                array(take(&mut rest, batch * hidden), &[*batch, hidden]),
+            ),
+        });
+        let Item { kind, value } = stacked(layers);
+        start = format!(
+            "\n/// The state that it starts from.\n\
+             pub static STATE: Aligned<{kind}> = Aligned({value});\n"
         );
     }
     format!(
         "// Written by fused-lstm export.\n\n\
          use fused_lstm::{{{}}};\n\n\
          /// The network: its sizes.\n\
-         pub type Net = {net_type};\n\n\
+         pub type Net = {};\n\n\
          /// Its weights.\n\
-         pub static NET: Aligned<Net> = Aligned({net});\n",
+         pub static NET: Aligned<Net> = Aligned({});\n{start}",
         names.join(", "),
+        net.kind,
+        net.value,
     )
 }
 

@@ -18,19 +18,24 @@
 //! ```
 
 pub mod checkpoint;
+pub mod curve;
 pub mod data;
 pub mod export;
+pub mod files;
 pub mod infer;
 pub mod log;
 pub mod parallel;
 pub mod plot;
 pub mod settings;
+pub mod signals;
 pub mod tensors;
+pub mod threads;
 pub mod train;
 pub mod units;
 pub mod weights;
 
 mod error;
 mod exchange;
+mod memory;
 
-pub use error::Error;
+pub use error::{Error, one_line};

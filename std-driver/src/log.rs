@@ -1,10 +1,10 @@
 //! The log: a CSV row `step,epoch,loss` for every step.
 
 use crate::Error;
+use crate::files::{LOG_HEADER, Place, finish_writing, replace};
 use crate::train::Step;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// One row; the step and the epoch are counted from 0.
@@ -18,52 +18,77 @@ pub struct Row {
     pub loss: f32,
 }
 
-/// A log that is being written.
+impl From<Step> for Row {
+    fn from(step: Step) -> Self {
+        let Step {
+            step, epoch, loss, ..
+        } = step;
+        Self { step, epoch, loss }
+    }
+}
+
+/// A log that is being written. Rows reach the file whole, many at a time.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    writer: csv::Writer<BufWriter<File>>,
+    writer: csv::Writer<File>,
+    /// Rows that the file does not have yet.
+    waiting: u32,
 }
+
+/// Rows that are written together.
+const TOGETHER: u32 = 256;
+/// Bytes for them, and more: the writer must not write before it is told to.
+const ROOM: usize = 1 << 16;
 
 impl Log {
     /// A new log in the place of any old one.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(Error::io(path, "write"))?;
-        let writer = csv::WriterBuilder::new().from_writer(BufWriter::new(file));
-        Ok(Self {
-            path: path.to_owned(),
-            writer,
-        })
+        let file = match Place::of(path)? {
+            Place::Stream(path) => File::options().append(true).open(path),
+            Place::New(path) | Place::File(path) => File::create(path),
+        };
+        Ok(Self::over(
+            path,
+            file.map_err(Error::io(path, "write"))?,
+            true,
+        ))
     }
 
-    /// Goes on in an existing log: rows from step `next` on are cut, and those before
-    /// are given back. A file that is not there yet is made.
-    pub fn resume(path: &Path, next: u64) -> Result<(Self, Vec<Row>), Error> {
-        if !path.exists() {
+    fn over(path: &Path, file: File, header: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            writer: csv::WriterBuilder::new()
+                .has_headers(header)
+                .buffer_capacity(ROOM)
+                .from_writer(file),
+            waiting: 0,
+        }
+    }
+
+    /// Goes on in an existing log of a run of `per_epoch` steps an epoch: rows from step `next` on
+    /// are cut, and those before are given back. A file that is not there yet is made. Refuses,
+    /// and leaves alone, what is no log, has gaps, or ends before step `next`.
+    pub fn resume(path: &Path, next: u64, per_epoch: u64) -> Result<(Self, Vec<Row>), Error> {
+        let text = match Place::of(path)? {
+            Place::File(file) => fs::read(file).map_err(Error::io(path, "read"))?,
+            _ => Vec::new(),
+        };
+        if text.is_empty() {
             return Ok((Self::create(path)?, Vec::new()));
         }
-        let mut reader = csv::Reader::from_path(path).map_err(|e| refuse(path, e))?;
-        let mut rows = Vec::new();
-        for row in reader.deserialize() {
-            match row {
-                Ok(row) => rows.push(row),
-                // A kill can leave the last row half written; those before it count.
-                Err(_)
-                    if rows
-                        .last()
-                        .is_some_and(|row: &Row| row.step.saturating_add(1) >= next) =>
-                {
-                    break;
+        let mut rows = read(path, &text, per_epoch)?;
+        let first = rows.first().map_or(next, |row| row.step);
+        rows.retain(|row| row.step < next);
+        let end = rows.last().map_or(first, |row| row.step + 1);
+        if end != next {
+            let problem = match end.checked_sub(1) {
+                Some(got) if end < next => {
+                    let want = next - 1;
+                    format!("expected step {want} before the checkpoint's, got step {got}")
                 }
-                Err(e) => return Err(refuse(path, e)),
-            }
-        }
-        rows.retain(|row: &Row| row.step < next);
-        if let Some(last) = rows.last()
-            && last.step.saturating_add(1) != next
-        {
-            let (want, got) = (next - 1, last.step);
-            let problem = format!("expected step {want} before the checkpoint's, got step {got}");
+                _ => format!("expected the checkpoint's step {next}, got step {end}"),
+            };
             return Err(Error::file(path, problem));
         }
         // Written beside it and renamed: the rows that stay are never at risk.
@@ -74,42 +99,44 @@ impl Log {
         let text = text
             .into_inner()
             .map_err(|e| refuse(path, e.into_error().into()))?;
-        crate::tensors::replace(path, &text)?;
+        replace(path, &text)?;
         let file = File::options()
             .append(true)
             .open(path)
             .map_err(Error::io(path, "write"))?;
-        let writer = csv::WriterBuilder::new()
-            .has_headers(rows.is_empty())
-            .from_writer(BufWriter::new(file));
-        Ok((
-            Self {
-                path: path.to_owned(),
-                writer,
-            },
-            rows,
-        ))
+        Ok((Self::over(path, file, rows.is_empty()), rows))
     }
 
     /// Adds a row.
-    pub fn write(&mut self, step: Step) -> Result<(), Error> {
-        let Step {
-            step, epoch, loss, ..
-        } = step;
-        self.writer
-            .serialize(Row { step, epoch, loss })
-            .map_err(|e| refuse(&self.path, e))
+    pub fn write(&mut self, row: Row) -> Result<(), Error> {
+        let written = self.writer.serialize(row);
+        written.map_err(|e| refuse(&self.path, e))?;
+        self.waiting += 1;
+        if self.waiting < TOGETHER {
+            return Ok(());
+        }
+        self.flush()
     }
 
-    /// Hands all rows to the operating system.
+    /// Hands all rows to the operating system. If that fails, none of them is left half
+    /// written.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.writer.flush().map_err(Error::io(&self.path, "write"))
+        self.waiting = 0;
+        let _writing = finish_writing();
+        let file = self.writer.get_ref();
+        let before = file.metadata().ok().filter(fs::Metadata::is_file);
+        self.writer.flush().map_err(|e| {
+            if let Some(before) = before {
+                let _ = self.writer.get_ref().set_len(before.len());
+            }
+            Error::io(&self.path, "write")(e)
+        })
     }
 
     /// Puts all rows on the disk.
     pub fn sync(&mut self) -> Result<(), Error> {
         self.flush()?;
-        match self.writer.get_ref().get_ref().sync_data() {
+        match self.writer.get_ref().sync_data() {
             // A pipe or a terminal has no disk.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
             result => result.map_err(Error::io(&self.path, "write")),
@@ -117,12 +144,51 @@ impl Log {
     }
 }
 
+/// The rows of a log, which must be those of steps one after the other.
+fn read(path: &Path, text: &[u8], per_epoch: u64) -> Result<Vec<Row>, Error> {
+    let no_log = |got: &str| {
+        let problem = format!("expected a log of rows {LOG_HEADER}, got {got}");
+        Err(Error::file(path, problem))
+    };
+    // A kill can leave the last row half written.
+    let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
+        return if LOG_HEADER.as_bytes().starts_with(text) {
+            Ok(Vec::new())
+        } else {
+            no_log("no such header")
+        };
+    };
+    let mut reader = csv::Reader::from_reader(&text[..=end]);
+    let header = reader.headers().map_err(|e| refuse(path, e))?;
+    if !header.iter().eq(LOG_HEADER.split(',')) {
+        return no_log("no such header");
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for row in reader.deserialize() {
+        let row: Row = row.map_err(|e| refuse(path, e))?;
+        let (line, step) = (rows.len() + 2, row.step);
+        let expected = rows.last().map_or(step, |last| last.step.saturating_add(1));
+        if step != expected {
+            return no_log(&format!("step {step} instead of {expected} in line {line}"));
+        }
+        if row.epoch != step / per_epoch {
+            let (got, expected) = (row.epoch, step / per_epoch);
+            return no_log(&format!("epoch {got} instead of {expected} in line {line}"));
+        }
+        if !row.loss.is_finite() {
+            return no_log(&format!("loss {} in line {line}", row.loss));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
 fn refuse(path: &Path, error: csv::Error) -> Error {
     match error.into_kind() {
         csv::ErrorKind::Io(source) => Error::io(path, "write the log")(source),
-        kind => {
-            let problem = format!("expected a log of rows step,epoch,loss, got: {kind:?}");
-            Error::file(path, problem.replace('\n', " "))
-        }
+        kind => Error::file(
+            path,
+            format!("expected a log of rows {LOG_HEADER}, got: {kind:?}"),
+        ),
     }
 }

@@ -2,9 +2,13 @@
 
 mod args;
 mod command;
+mod report;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use fused_lstm_driver::one_line;
+use fused_lstm_driver::signals::INTERRUPTED;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,40 +25,38 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("{}", one_line(&error.render().to_string()));
+            complain(&first_line(&error.render().to_string()));
             return ExitCode::from(2);
         }
     };
     let result = match arguments.command {
         args::Command::Train(train) => command::train(&train),
-        args::Command::Run(run) => {
-            fused_lstm_driver::infer::run(&run.model, &run.input, &run.output, run.batch_first)
-                .map(|()| command::End::Done)
-        }
-        args::Command::Export(e) => {
-            fused_lstm_driver::export::export(&e.model, e.format, &e.output, e.force)
-                .map(|()| command::End::Done)
-        }
+        args::Command::Run(run) => command::run(&run).map(|()| command::End::Done),
+        args::Command::Export(export) => command::export(&export).map(|()| command::End::Done),
     };
     match result {
         Ok(command::End::Done) => ExitCode::SUCCESS,
-        // What shells report of a program that Ctrl-C ended.
-        Ok(command::End::Interrupted) => ExitCode::from(130),
+        Ok(command::End::Interrupted) => ExitCode::from(INTERRUPTED),
+        // It has been said.
+        Ok(command::End::Failed) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&format!("error: {error}"));
             ExitCode::from(if error.is_misuse() { 2 } else { 1 })
         }
     }
 }
 
+/// Prints a line to standard error, if it is there.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// A message up to the hints about usage, as one line.
-fn one_line(message: &str) -> String {
+fn first_line(message: &str) -> String {
     let usage = message
         .find("\n\nUsage")
         .or(message.find("\n\nFor more"))
         .unwrap_or(message.len());
-    message[..usage]
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<_> = message[..usage].split_whitespace().collect();
+    one_line(words.join(" "))
 }

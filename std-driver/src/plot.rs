@@ -1,9 +1,10 @@
 //! The tutorials' picture: the loss curve, and for five rows of the batch bars of
 //! input, label and prediction.
 
-use crate::Error;
-use crate::log::Row;
+use crate::curve::Curve;
+use crate::files::{PICTURE_MARK, replace};
 use crate::train::Trainer;
+use crate::{Error, one_line};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::FontStyle;
@@ -41,39 +42,50 @@ impl Format {
     }
 }
 
-/// Refuses a path that is not .svg or .png, or could not be written.
+/// Refuses a path that is not .svg or .png.
 pub fn check(path: &Path) -> Result<(), Error> {
-    Format::of(path)?;
-    crate::tensors::check_writable(path)
+    Format::of(path).map(drop)
 }
 
 /// Draws the run so far and puts the picture in the place of any older one at once,
 /// so that an open viewer never sees half of it.
-pub fn draw(path: &Path, trainer: &Trainer, losses: &[Row]) -> Result<(), Error> {
+pub fn draw(path: &Path, trainer: &Trainer, curve: &Curve) -> Result<(), Error> {
     let failed = |e: Box<dyn std::error::Error>| Error::Plot {
         path: path.to_owned(),
-        problem: e.to_string().replace('\n', " "),
+        problem: one_line(e),
     };
     register_font();
     let bytes = match Format::of(path)? {
-        Format::Svg => {
-            let mut text = String::new();
-            let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-            panels(&area, trainer, losses).map_err(failed)?;
-            drop(area);
-            text.into_bytes()
-        }
-        Format::Png => {
-            // The backend encodes into files only: one beside the picture, that goes.
-            let folder = tempfile::tempdir().map_err(Error::io(path, "draw"))?;
-            let file = folder.path().join("picture.png");
-            let area = BitMapBackend::new(&file, SIZE).into_drawing_area();
-            panels(&area, trainer, losses).map_err(failed)?;
-            drop(area);
-            std::fs::read(&file).map_err(Error::io(path, "draw"))?
-        }
+        Format::Svg => svg(trainer, curve),
+        Format::Png => png(trainer, curve),
     };
-    crate::tensors::replace(path, &bytes)
+    replace(path, &bytes.map_err(failed)?)
+}
+
+fn svg(trainer: &Trainer, curve: &Curve) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut text = String::new();
+    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    panels(&area, trainer, curve)?;
+    drop(area);
+    // The mark follows the opening tag.
+    Ok(text.replacen('>', &format!("><!-- {PICTURE_MARK} -->"), 1).into_bytes())
+}
+
+fn png(trainer: &Trainer, curve: &Curve) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let (width, height) = SIZE;
+    let mut pixels = vec![0; 3 * width as usize * height as usize];
+    let area = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
+    panels(&area, trainer, curve)?;
+    drop(area);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_text_chunk("Software".into(), PICTURE_MARK.into())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&pixels)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// The font is part of the program, so that the picture is the same everywhere.
@@ -86,14 +98,14 @@ fn register_font() {
     });
 }
 
-fn panels<B>(area: &DrawingArea<B, Shift>, trainer: &Trainer, losses: &[Row]) -> Drawn
+fn panels<B>(area: &DrawingArea<B, Shift>, trainer: &Trainer, curve: &Curve) -> Drawn
 where
     B: DrawingBackend,
     B::ErrorType: 'static,
 {
     area.fill(&WHITE)?;
     let panels = area.margin(10, 10, 10, 10).split_evenly((2, 3));
-    loss_panel(&panels[0], losses)?;
+    loss_panel(&panels[0], curve)?;
     for (row, panel) in panels[1..]
         .iter()
         .enumerate()
@@ -105,13 +117,16 @@ where
     Ok(())
 }
 
-fn loss_panel<B>(area: &DrawingArea<B, Shift>, losses: &[Row]) -> Drawn
+fn loss_panel<B>(area: &DrawingArea<B, Shift>, curve: &Curve) -> Drawn
 where
     B: DrawingBackend,
     B::ErrorType: 'static,
 {
     // A logarithm needs losses above zero; one of exactly zero is drawn at the bottom.
-    let positive = losses.iter().map(|row| row.loss).filter(|&loss| loss > 0.0);
+    let positive = curve
+        .points()
+        .map(|(_, loss)| loss)
+        .filter(|&loss| loss > 0.0);
     let (low, high) = positive.fold((f32::INFINITY, 0.0f32), |(low, high), loss| {
         (low.min(loss), high.max(loss))
     });
@@ -120,8 +135,12 @@ where
     } else {
         (0.1, 1.0)
     };
-    let first = losses.first().map_or(0, |row| row.step);
-    let last = losses.last().map_or(1, |row| row.step).max(first + 1);
+    let first = curve.points().next().map_or(0, |(step, _)| step);
+    let last = curve
+        .points()
+        .last()
+        .map_or(1, |(step, _)| step)
+        .max(first + 1);
     let mut chart = ChartBuilder::on(area)
         .caption("Loss of each step", (FONT, 22))
         .margin(8)
@@ -139,7 +158,7 @@ where
         .axis_desc_style((FONT, 16))
         .light_line_style(RGBColor(240, 240, 240))
         .draw()?;
-    let points = losses.iter().map(|row| (row.step, row.loss.max(low)));
+    let points = curve.points().map(|(step, loss)| (step, loss.max(low)));
     chart.draw_series(LineSeries::new(
         points,
         RGBColor(31, 89, 160).stroke_width(1),

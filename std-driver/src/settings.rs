@@ -1,6 +1,6 @@
 //! What a training run is made of: the presets, and what a setting may be.
 
-use crate::Error;
+use crate::{Error, memory, one_line};
 use fused_lstm::optimizer::{Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd};
 use fused_lstm::{Extent, NetworkShape};
 use serde::{Deserialize, Serialize};
@@ -190,8 +190,7 @@ impl Settings {
             return Err(Error::setting("data", "a path in UTF-8", "another"));
         }
         // What cannot be had is refused here, and not by a crash in the middle.
-        let bytes = self.floats().saturating_mul(size_of::<f32>());
-        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        if let Err(Error::Memory { bytes }) = memory::reserve::<f32>(self.floats()) {
             let flag = if self.series_length > self.shape().params_len() {
                 "series-length"
             } else {
@@ -207,6 +206,70 @@ impl Settings {
         Ok(())
     }
 
+    /// What changes if a run that had the settings `old` goes on with these, a text each.
+    /// Refuses a change of anything but the epochs, which may become more, the learning rate,
+    /// the clip norm, the shards and the place of the data.
+    ///
+    /// ```
+    /// use fused_lstm_driver::settings::{Preset, Settings};
+    ///
+    /// let old = Settings::preset(Preset::Echo);
+    /// let longer = Settings { epochs: 9, ..old.clone() };
+    /// assert_eq!(longer.changes_from(&old)?, ["--epochs 9 (was 5)"]);
+    /// let wider = Settings { hidden: vec![8; 3], ..old.clone() };
+    /// assert!(wider.changes_from(&old).is_err());
+    /// # Ok::<(), fused_lstm_driver::Error>(())
+    /// ```
+    pub fn changes_from(&self, old: &Self) -> Result<Vec<String>, Error> {
+        macro_rules! keep {
+            ($($flag:literal: $field:ident),*) => {$(
+                if self.$field != old.$field {
+                    let expected = format!("the checkpoint's {:?}", old.$field);
+                    return Err(Error::setting($flag, expected, format!("{:?}", self.$field)));
+                }
+            )*};
+        }
+        keep!("seed": seed, "hidden": hidden, "batch": batch, "truncation": truncation);
+        keep!("echo-step": echo_step, "series-length": series_length);
+        keep!("optimizer": optimizer, "state": state);
+        if self.epochs < old.epochs {
+            let expected = format!("at least the checkpoint's {}", old.epochs);
+            return Err(Error::setting("epochs", expected, self.epochs));
+        }
+        let mut changes = Vec::new();
+        let mut change = |flag: &str, old: String, new: String| {
+            if new != old {
+                changes.push(format!("--{flag} {new} (was {old})"));
+            }
+        };
+        let norm = |norm: Option<f32>| norm.map_or("none".into(), |norm| norm.to_string());
+        let data = |data: &Option<PathBuf>| {
+            let shown = |data: &PathBuf| one_line(data.display());
+            data.as_ref().map_or("none".into(), shown)
+        };
+        change("epochs", old.epochs.to_string(), self.epochs.to_string());
+        change(
+            "learning-rate",
+            old.learning_rate.to_string(),
+            self.learning_rate.to_string(),
+        );
+        change("clip-norm", norm(old.clip_norm), norm(self.clip_norm));
+        change("shards", old.shards.to_string(), self.shards.to_string());
+        change("data", data(&old.data), data(&self.data));
+        Ok(changes)
+    }
+
+    /// A warning of settings that can be used, but not as one would think.
+    pub fn warning(&self) -> Option<String> {
+        (self.echo_step >= self.truncation && self.data.is_none()).then(|| {
+            format!(
+                "--echo-step {} with --truncation {}: no gradient reaches back to the echoed bit, \
+                 so that it can be learnt by carried state only",
+                self.echo_step, self.truncation
+            )
+        })
+    }
+
     /// Numbers that a run keeps in memory at the least.
     fn floats(&self) -> usize {
         let (shape, extent) = (self.shape(), self.extent());
@@ -217,11 +280,13 @@ impl Settings {
             params,
             gradients,
             self.optimizer().slots_len(params),
+            shape.state_len(self.batch).saturating_mul(3),
             shape.cache_len(extent),
-            shape.workspace_len(extent),
-            shape.logits_len(extent),
+            shape.workspace_len(extent).saturating_mul(self.shards),
+            shape.logits_len(extent).saturating_mul(2),
             // Bits, inputs and labels.
             self.series_length.saturating_mul(3),
+            extent.rows().saturating_mul(4),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -230,6 +295,11 @@ impl Settings {
     /// Batches in an epoch; bits that do not fill one are left out.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.series_length / self.batch / self.truncation) as u64
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.epochs.saturating_mul(self.steps_per_epoch())
     }
 
     /// T and B.

@@ -1,48 +1,117 @@
-//! safetensors files: reading with errors that name the key, and writing so that a
-//! reader, or a kill at any moment, sees the old file or the new one, whole.
+//! safetensors files: reading with errors that name the key, and writing without copies.
 
-use crate::Error;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use safetensors::{Dtype, SafeTensors};
+use crate::{Error, files, memory};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The one entry of the metadata that this project's files have.
 const METADATA: &str = "fused-lstm";
 
+/// The entry's text in outputs of `run`; checkpoints have their settings there.
+pub(crate) const RUN_OUTPUT: &str = "run";
+
+/// What stands before the tensors of a file.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// Bytes up to the first tensor's.
+    len: usize,
+    tensors: Metadata,
+}
+
+impl Header {
+    /// The text that [`write()`] was given.
+    pub(crate) fn text(&self) -> Option<&str> {
+        let map = self.tensors.metadata().as_ref()?;
+        map.get(METADATA).map(String::as_str)
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.tensors.info(key).is_some()
+    }
+}
+
+/// Reads and checks a header, and no more than its length, which comes first: what is no
+/// safetensors file may have no end.
+pub(crate) fn read_header(mut from: impl Read) -> io::Result<Header> {
+    /// The format's own limit.
+    const MOST: u64 = 100_000_000;
+    let invalid = |problem: String| io::Error::new(ErrorKind::InvalidData, problem);
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST {
+        return Err(invalid(format!("a header of {length} bytes")));
+    }
+    let mut text = Vec::new();
+    from.take(length).read_to_end(&mut text)?;
+    if (text.len() as u64) < length {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let tensors = serde_json::from_slice(&text).map_err(|e| invalid(format!("a header: {e}")))?;
+    Ok(Header {
+        len: size_of::<u64>() + text.len(),
+        tensors,
+    })
+}
+
 /// A file that was read.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    bytes: Vec<u8>,
-    /// Where the tensors' bytes start, and what the header says of them.
-    data: usize,
-    header: Metadata,
+    header: Header,
+    /// The tensors, as long as the header says.
+    data: Vec<u8>,
 }
 
 impl TensorFile {
     /// Reads the whole file and refuses one that is not safetensors.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
-        Self::from_bytes(path, bytes)
+        let mut file = fs::File::open(path).map_err(Error::io(path, "read"))?;
+        let length = file.metadata().map_err(Error::io(path, "read"))?;
+        let length = length.is_file().then_some(length.len());
+        Self::from_reader(path, &mut file, length)
     }
 
     /// The same of bytes; `path` is what errors name.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
-        let refuse = |e: &dyn std::fmt::Display| {
-            problem(path, &format!("expected a safetensors file, got: {e}"))
+        Self::from_reader(path, &mut &bytes[..], Some(bytes.len() as u64))
+    }
+
+    fn from_reader(path: &Path, from: &mut impl Read, length: Option<u64>) -> Result<Self, Error> {
+        let refuse = |got: &dyn Display| {
+            Error::file(path, format!("expected a safetensors file, got: {got}"))
         };
-        // The header's lengths are checked against the file's here, once.
-        SafeTensors::deserialize(&bytes).map_err(|e| refuse(&e))?;
-        let (length, header) = SafeTensors::read_metadata(&bytes).map_err(|e| refuse(&e))?;
-        // Eight bytes of the header's length stand before it.
+        let read = |e: io::Error| match e.kind() {
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => refuse(&e),
+            _ => Error::io(path, "read")(e),
+        };
+        let header = read_header(&mut *from).map_err(read)?;
+        let expected = header.tensors.data_len();
+        let wrong = |got: u64| refuse(&format!("{got} bytes of tensors instead of {expected}"));
+        if let Some(got) = length.map(|length| length.saturating_sub(header.len as u64))
+            && got != expected as u64
+        {
+            return Err(wrong(got));
+        }
+        let full = |_| Error::io(path, "read")(ErrorKind::OutOfMemory.into());
+        let mut data = memory::reserve(expected).map_err(full)?;
+        // One more than there should be, to see whether that was all.
+        from.take(expected as u64 + 1)
+            .read_to_end(&mut data)
+            .map_err(read)?;
+        if data.len() != expected {
+            return Err(wrong(data.len() as u64));
+        }
         Ok(Self {
             path: path.to_owned(),
-            data: length + 8,
-            bytes,
             header,
+            data,
         })
     }
 
@@ -52,26 +121,22 @@ impl TensorFile {
     }
 
     pub(crate) fn problem(&self, text: String) -> Error {
-        problem(&self.path, &text)
+        Error::file(&self.path, text)
     }
 
     /// The text that [`write()`] was given.
     pub fn metadata(&self) -> Option<&str> {
-        self.header
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get(METADATA))
-            .map(String::as_str)
+        self.header.text()
     }
 
     /// Whether there is such a key.
     pub fn has(&self, key: &str) -> bool {
-        self.header.info(key).is_some()
+        self.header.has(key)
     }
 
     /// Refuses keys that `known` does not know; `expected` says which there are.
     pub fn only_keys(&self, known: impl Fn(&str) -> bool, expected: &str) -> Result<(), Error> {
-        let mut keys = self.header.offset_keys();
+        let mut keys = self.header.tensors.offset_keys();
         keys.sort_unstable();
         match keys.iter().find(|key| !known(key)) {
             Some(key) => Err(self.problem(format!("key {key}: expected {expected}"))),
@@ -80,7 +145,7 @@ impl TensorFile {
     }
 
     fn info(&self, key: &str, dtype: Dtype) -> Result<&TensorInfo, Error> {
-        let info = self.header.info(key);
+        let info = self.header.tensors.info(key);
         let info =
             info.ok_or_else(|| self.problem(format!("key {key}: expected a tensor, got none")))?;
         if info.dtype != dtype {
@@ -92,9 +157,7 @@ impl TensorFile {
 
     fn data(&self, info: &TensorInfo) -> &[u8] {
         let (start, end) = info.data_offsets;
-        self.bytes
-            .get(self.data + start..self.data + end)
-            .unwrap_or(&[])
+        self.data.get(start..end).unwrap_or(&[])
     }
 
     /// The shape of an f32 tensor.
@@ -104,15 +167,22 @@ impl TensorFile {
 
     /// Shape and numbers of an f32 tensor. NaN and infinities are refused.
     pub fn f32(&self, key: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
-        let info = self.info(key, Dtype::F32)?;
-        let values: Vec<f32> = numbers(self.data(info), f32::from_le_bytes);
-        if let Some(k) = values.iter().position(|v| !v.is_finite()) {
-            let got = values[k];
-            return Err(self.problem(format!(
+        let values = self.f32_values(key)?;
+        let mut all = memory::reserve(values.len())?;
+        all.extend(values.iter());
+        Ok((self.f32_shape(key)?.to_vec(), all))
+    }
+
+    /// The numbers of an f32 tensor where they lie. NaN and infinities are refused.
+    pub(crate) fn f32_values(&self, key: &str) -> Result<Floats<'_>, Error> {
+        let (values, _) = self.data(self.info(key, Dtype::F32)?).as_chunks();
+        let values = Floats(values);
+        match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            Some((k, got)) => Err(self.problem(format!(
                 "key {key}: expected finite numbers, got {got} at {k}"
-            )));
+            ))),
+            None => Ok(values),
         }
-        Ok((info.shape.clone(), values))
     }
 
     /// The numbers of an f32 tensor that must have a shape.
@@ -154,11 +224,6 @@ impl TensorFile {
     }
 }
 
-fn problem(path: &Path, text: &str) -> Error {
-    // One line, whatever a library's message or a key has in it.
-    Error::file(path, text.replace(char::is_control, " "))
-}
-
 /// The index in a key, if it is written as this project writes it.
 pub(crate) fn index_of(text: &str) -> Option<usize> {
     text.parse::<usize>()
@@ -174,117 +239,132 @@ fn numbers<T, const N: usize>(data: &[u8], of: impl Fn([u8; N]) -> T) -> Vec<T> 
         .collect()
 }
 
-/// A tensor to write.
-#[derive(Clone, Debug)]
-pub struct NamedTensor {
-    /// The key.
-    pub name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
+/// Little-endian numbers in a file's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floats<'a>(&'a [[u8; 4]]);
+
+impl<'a> Floats<'a> {
+    pub(crate) fn len(self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = f32> + 'a {
+        self.0.iter().map(|&bytes| f32::from_le_bytes(bytes))
+    }
+
+    /// Copies as many numbers as `to` has, from number `start` on.
+    pub(crate) fn copy(self, start: usize, to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(&self.0[start..]) {
+            *to = f32::from_le_bytes(*from);
+        }
+    }
 }
 
-impl NamedTensor {
-    /// Of f32.
-    pub fn f32(name: impl Into<String>, shape: &[usize], values: &[f32]) -> Self {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+/// A tensor to write.
+#[derive(Clone, Debug)]
+pub struct NamedTensor<'a> {
+    /// The key.
+    pub name: String,
+    shape: Vec<usize>,
+    data: Data<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Data<'a> {
+    F32(Cow<'a, [f32]>),
+    U64(Vec<u64>),
+}
+
+impl<'a> NamedTensor<'a> {
+    /// Of f32, borrowed or owned.
+    pub fn f32(
+        name: impl Into<String>,
+        shape: &[usize],
+        values: impl Into<Cow<'a, [f32]>>,
+    ) -> Self {
         Self {
             name: name.into(),
-            dtype: Dtype::F32,
             shape: shape.to_vec(),
-            data,
+            data: Data::F32(values.into()),
         }
     }
 
     /// Of unsigned 64-bit numbers, in one dimension.
     pub fn u64(name: impl Into<String>, values: &[u64]) -> Self {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self {
             name: name.into(),
-            dtype: Dtype::U64,
             shape: vec![values.len()],
-            data,
+            data: Data::U64(values.to_vec()),
+        }
+    }
+
+    pub(crate) fn into_owned(self) -> NamedTensor<'static> {
+        NamedTensor {
+            name: self.name,
+            shape: self.shape,
+            data: match self.data {
+                Data::F32(values) => Data::F32(Cow::Owned(values.into_owned())),
+                Data::U64(values) => Data::U64(values),
+            },
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self.data {
+            Data::F32(_) => Dtype::F32,
+            Data::U64(_) => Dtype::U64,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.data {
+            Data::F32(values) => size_of_val(&values[..]),
+            Data::U64(values) => size_of_val(&values[..]),
+        }
+    }
+
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        match &self.data {
+            Data::F32(values) => values
+                .iter()
+                .try_for_each(|v| to.write_all(&v.to_le_bytes())),
+            Data::U64(values) => values
+                .iter()
+                .try_for_each(|v| to.write_all(&v.to_le_bytes())),
         }
     }
 }
 
-/// Writes a safetensors file by [`replace`]. `metadata` is a text of the caller's.
-pub fn write(path: &Path, tensors: &[NamedTensor], metadata: Option<String>) -> Result<(), Error> {
-    let views = tensors.iter().map(|tensor| {
-        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data);
-        Ok((
-            tensor.name.as_str(),
-            view.map_err(|e| Error::file(path, e.to_string()))?,
-        ))
+/// Writes a safetensors file by [`replace`](crate::files::replace), without a copy of the numbers.
+/// `text` is the caller's, in the file's metadata.
+pub fn write(path: &Path, tensors: &[NamedTensor], text: Option<String>) -> Result<(), Error> {
+    // The order of the format's own library: numbers of more bytes first, then by name.
+    let mut tensors: Vec<&NamedTensor> = tensors.iter().collect();
+    tensors.sort_by(|a, b| b.dtype().cmp(&a.dtype()).then(a.name.cmp(&b.name)));
+    let mut end = 0;
+    let infos = tensors.iter().map(|tensor| {
+        let start = end;
+        end += tensor.bytes();
+        let info = TensorInfo {
+            dtype: tensor.dtype(),
+            shape: tensor.shape.clone(),
+            data_offsets: (start, end),
+        };
+        (tensor.name.clone(), info)
     });
-    let views = views.collect::<Result<Vec<_>, Error>>()?;
-    let metadata = metadata.map(|text| HashMap::from([(METADATA.to_owned(), text)]));
-    let bytes = safetensors::serialize(views, metadata)
-        .map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
-    replace(path, &bytes)
-}
-
-/// Puts `bytes` in the place of a file at once: written to a temporary file beside
-/// it, synced, renamed. A symbolic link stays, and what it points to is replaced.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let target = target(path)?;
-    let mut file = temporary(path, &target)?;
-    file.write_all(bytes).map_err(Error::io(path, "write"))?;
-    file.as_file()
-        .sync_all()
-        .map_err(Error::io(path, "write"))?;
-    file.persist(&target)
-        .map_err(|e| Error::io(path, "write")(e.error))?;
-    // The rename itself lasts once the folder is on the disk. The file is whole either
-    // way, and not every folder may be opened.
-    #[cfg(unix)]
-    if let Ok(folder) = fs::File::open(folder(&target)) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
-}
-
-/// Refuses a path that could not be written later.
-pub fn check_writable(path: &Path) -> Result<(), Error> {
-    temporary(path, &target(path)?).map(drop)
-}
-
-/// The file that a path means, which must be a regular one if it is there.
-fn target(path: &Path) -> Result<PathBuf, Error> {
-    match path.canonicalize() {
-        Ok(target) if target.is_file() => Ok(target),
-        Ok(target) => {
-            let got = if target.is_dir() {
-                "a folder"
-            } else {
-                "a device or a pipe"
-            };
-            Err(Error::file(
-                path,
-                format!("expected a file to write, got {got}"),
-            ))
+    let infos = infos.collect();
+    let refuse = |e: &dyn Display| Error::file(path, format!("cannot be written: {e}"));
+    let text = text.map(|text| HashMap::from([(METADATA.to_owned(), text)]));
+    let header = Metadata::new(text, infos).map_err(|e| refuse(&e))?;
+    let mut header = serde_json::to_vec(&header).map_err(|e| refuse(&e))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    files::replace_with(path, |file| {
+        let mut file = BufWriter::with_capacity(1 << 16, file);
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for tensor in tensors {
+            tensor.write(&mut file)?;
         }
-        Err(_) => Ok(path.to_owned()),
-    }
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn temporary(path: &Path, target: &Path) -> Result<tempfile::NamedTempFile, Error> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fused-lstm-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file, and not for the owner alone.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder
-        .tempfile_in(folder(target))
-        .map_err(Error::io(path, "write"))
+        file.flush()
+    })
 }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::data::{GivenData, Series, echo_series};
+use crate::memory::zeros;
 use crate::parallel::TrainParts;
 use crate::settings::{Settings, StateMode};
 use crate::weights::Weights;
@@ -38,9 +39,7 @@ pub struct Trainer {
     pub(crate) epoch_start: u128,
     /// Steps done, over all epochs.
     pub(crate) done: u64,
-    /// Whether a step has failed.
-    pub(crate) failed: bool,
-    given: Option<GivenData>,
+    pub(crate) given: Option<GivenData>,
     series: Series,
     /// The epoch whose data `series` is.
     series_epoch: Option<u64>,
@@ -54,6 +53,8 @@ struct Buffers {
     labels: Vec<u32>,
     gradients: Vec<f32>,
     probabilities: Vec<f32>,
+    /// The state before the step.
+    state: Vec<f32>,
     room: Room,
 }
 
@@ -78,34 +79,34 @@ impl Trainer {
         };
         let (shape, extent) = (settings.shape(), settings.extent());
         let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
-        let mut params = vec![0.0; shape.params_len()];
+        let mut params = zeros(shape.params_len())?;
         init::glorot_uniform(shape, &mut params, || {
             (random.next_u32() >> 8) as f32 / (1 << 24) as f32
         })?;
-        let mut slots = vec![0.0; settings.optimizer().slots_len(params.len())];
+        let mut slots = zeros(settings.optimizer().slots_len(params.len()))?;
         settings.optimizer().init_slots(&mut slots);
         let buffers = Buffers {
-            x: vec![0.0; extent.rows()],
+            x: zeros(extent.rows())?,
             labels: vec![0; extent.rows()],
-            gradients: vec![0.0; params.len()],
-            probabilities: vec![0.0; shape.logits_len(extent)],
+            gradients: zeros(params.len())?,
+            probabilities: zeros(shape.logits_len(extent))?,
+            state: zeros(shape.state_len(extent.batch))?,
             room: match settings.shards {
                 1 => Room::Whole {
-                    cache: vec![0.0; shape.cache_len(extent)],
-                    workspace: vec![0.0; shape.workspace_len(extent)],
+                    cache: zeros(shape.cache_len(extent))?,
+                    workspace: zeros(shape.workspace_len(extent))?,
                 },
                 shards => Room::Parts(TrainParts::new(shape, extent, shards)),
             },
         };
         Ok(Self {
-            state: vec![0.0; shape.state_len(extent.batch)],
+            state: zeros(shape.state_len(extent.batch))?,
             epoch_start: random.get_word_pos(),
             settings,
             params,
             slots,
             random,
             done: 0,
-            failed: false,
             given,
             series: Series {
                 x: Vec::new(),
@@ -136,9 +137,7 @@ impl Trainer {
 
     /// Steps of the whole run.
     pub fn steps(&self) -> u64 {
-        self.settings
-            .epochs
-            .saturating_mul(self.settings.steps_per_epoch())
+        self.settings.steps()
     }
 
     /// Steps done.
@@ -179,24 +178,49 @@ impl Trainer {
         self.series_epoch = Some(epoch);
     }
 
-    /// One step: forward, loss, backward, update. `None` at the end of the run. A loss
-    /// that is not finite ends the run: its weights are those before the step, but its
-    /// state has moved on, and it is not saved any more.
+    /// One step: forward, loss, backward, update. `None` at the end of the run. If there are no
+    /// finite numbers to go on with, the run is as it was before the step, and can be saved.
     pub fn step(&mut self) -> Result<Option<Step>, Error> {
         if self.done >= self.steps() {
             return Ok(None);
         }
         let per_epoch = self.settings.steps_per_epoch();
         let (epoch, batch) = (self.done / per_epoch, self.done % per_epoch);
+        self.buffers.state.copy_from_slice(&self.state);
         if self.series_epoch != Some(epoch) {
             self.load_epoch(epoch);
         }
         if batch == 0 || self.settings.state == StateMode::Zero {
             self.state.fill(0.0);
         }
+        match self.update(batch as usize) {
+            Ok(loss) => {
+                let step = self.done;
+                self.done += 1;
+                Ok(Some(Step {
+                    step,
+                    epoch,
+                    batch,
+                    loss,
+                }))
+            }
+            Err(error) => {
+                self.state.copy_from_slice(&self.buffers.state);
+                if batch == 0 {
+                    // The epoch's data will be drawn again.
+                    self.random.set_word_pos(self.epoch_start);
+                    self.series_epoch = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The step's numbers; gives the loss.
+    fn update(&mut self, batch: usize) -> Result<f32, Error> {
         let (extent, buffers) = (self.settings.extent(), &mut self.buffers);
         self.series
-            .batch(extent, batch as usize, &mut buffers.x, &mut buffers.labels);
+            .batch(extent, batch, &mut buffers.x, &mut buffers.labels);
         buffers.gradients.fill(0.0);
         let model = Model::new(self.settings.shape(), &self.params)?;
         let Buffers {
@@ -205,6 +229,7 @@ impl Trainer {
             gradients,
             probabilities,
             room,
+            ..
         } = buffers;
         let state = &mut self.state;
         let loss = match room {
@@ -223,10 +248,13 @@ impl Trainer {
             }
         };
         if !loss.is_finite() {
-            self.failed = true;
-            return Err(Error::Loss {
+            return Err(Error::Diverged {
                 step: self.done,
-                loss,
+                problem: format!("expected a finite loss, got {loss}"),
+                advice: match self.settings.clip_norm {
+                    None => "try a smaller --learning-rate or --clip-norm",
+                    Some(_) => "try a smaller --learning-rate",
+                },
             });
         }
         if let Some(norm) = self.settings.clip_norm {
@@ -236,14 +264,7 @@ impl Trainer {
         let count = u32::try_from(self.done + 1).unwrap_or(u32::MAX);
         let optimizer = self.settings.optimizer();
         optimizer.update(count, &mut self.params, &buffers.gradients, &mut self.slots)?;
-        let step = Step {
-            step: self.done,
-            epoch,
-            batch,
-            loss,
-        };
-        self.done += 1;
-        Ok(Some(step))
+        Ok(loss)
     }
 }
 

@@ -175,7 +175,7 @@ impl InferUnits {
         let mut done = self.first.run(&self.plan, x, y).map_err(Error::from);
         drop(ending);
         for worker in &mut self.workers {
-            done = done.and(worker.receive());
+            done = done.and(worker.receive(exchange));
         }
         done?;
         self.first.write(&self.plan, state);
@@ -196,7 +196,7 @@ impl Worker {
         let (own_results, results) = channel();
         let plan = Arc::clone(plan);
         std::thread::Builder::new().spawn(move || {
-            while let Ok((mut part, x)) = receive(&own_tasks) {
+            while let Ok((mut part, x)) = receive(&own_tasks, &plan.exchange) {
                 let ending = Ending(&plan.exchange, part.index);
                 let done = part.run(&plan, &x, &mut []);
                 drop(ending);
@@ -221,21 +221,22 @@ impl Worker {
     }
 
     /// Waits until the thread is done.
-    fn receive(&mut self) -> Result<(), Error> {
+    fn receive(&mut self, exchange: &Exchange) -> Result<(), Error> {
         let ended = |_| Error::Thread {
             source: io::Error::other("it has ended"),
         };
-        let (part, done) = receive(&self.results).map_err(ended)?;
+        let (part, done) = receive(&self.results, exchange).map_err(ended)?;
         self.part = Some(part);
         Ok(done?)
     }
 }
 
-/// [`Receiver::recv`], spinning for a while: waking a thread takes tens of microseconds.
-fn receive<T>(from: &Receiver<T>) -> Result<T, RecvError> {
+/// [`Receiver::recv`], spinning for a while if every thread has a core: waking one takes tens of
+/// microseconds.
+fn receive<T>(from: &Receiver<T>, exchange: &Exchange) -> Result<T, RecvError> {
     const SPIN: Duration = Duration::from_micros(200);
     let start = Instant::now();
-    while start.elapsed() < SPIN {
+    while exchange.may_spin() && start.elapsed() < SPIN {
         match from.try_recv() {
             Ok(value) => return Ok(value),
             Err(TryRecvError::Disconnected) => return Err(RecvError),

@@ -1,10 +1,11 @@
 //! A network's weights in a file: `lstm.{layer}.kernel` `[I+H, 4H]` with gates in
 //! the order i, j, f, o, `lstm.{layer}.bias` `[4H]` with the forget bias inside, and
-//! for a head `dense.kernel` `[H, C]` and `dense.bias` `[C]`.
+//! for a head `dense.kernel` `[H, C]` and `dense.bias` `[C]`; and if it does not start from
+//! zeros, `state.{layer}` `[2, B, H]` (c, then h).
 
 use crate::Error;
 use crate::tensors::{NamedTensor, TensorFile, index_of};
-use fused_lstm::{Model, NetworkShape};
+use fused_lstm::{LayerShape, Model, NetworkShape};
 use std::path::Path;
 
 /// A network of any sizes, as a file has it.
@@ -13,7 +14,13 @@ use std::path::Path;
 /// use fused_lstm_driver::tensors;
 /// use fused_lstm_driver::weights::Weights;
 ///
-/// let weights = Weights { inputs: 6, hidden: vec![4, 5], classes: None, params: vec![0.5; 376] };
+/// let weights = Weights {
+///     inputs: 6,
+///     hidden: vec![4, 5],
+///     classes: None,
+///     params: vec![0.5; 376],
+///     start: None,
+/// };
 /// let path = std::env::temp_dir().join(format!("weights-{}.safetensors", std::process::id()));
 /// tensors::write(&path, &weights.tensors(""), None)?;
 /// assert_eq!(Weights::open(&path)?, weights);
@@ -30,6 +37,17 @@ pub struct Weights {
     pub classes: Option<usize>,
     /// All parameters, in the core's layout.
     pub params: Vec<f32>,
+    /// The state to start from, if it is not zeros.
+    pub start: Option<Start>,
+}
+
+/// A state that belongs to a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Rows; one stands for any number.
+    pub batch: usize,
+    /// `[2, B, H]` of each layer, in the core's layout.
+    pub state: Vec<f32>,
 }
 
 /// The tensors that a network's parameters are, in their order: names and shapes.
@@ -51,7 +69,11 @@ fn tensors_of(shape: NetworkShape) -> Vec<(String, Vec<usize>)> {
 }
 
 /// The parameters, or something of their layout, as tensors under `prefix`.
-pub(crate) fn to_tensors(shape: NetworkShape, prefix: &str, params: &[f32]) -> Vec<NamedTensor> {
+pub(crate) fn to_tensors<'a>(
+    shape: NetworkShape,
+    prefix: &str,
+    params: &'a [f32],
+) -> Vec<NamedTensor<'a>> {
     let mut rest = params;
     let named = |(name, shape): (String, Vec<usize>)| {
         let (values, after) = rest.split_at(shape.iter().product());
@@ -78,6 +100,24 @@ pub(crate) fn from_tensors(
     Ok(params)
 }
 
+/// A state of so many rows as tensors `state.{layer}` `[2, B, H]`.
+pub(crate) fn state_tensors<'a>(
+    shape: NetworkShape,
+    batch: usize,
+    state: &'a [f32],
+) -> Vec<NamedTensor<'a>> {
+    let mut rest = state;
+    let named = |(index, layer): (usize, LayerShape)| {
+        let (own, after) = rest.split_at(layer.state_len(batch));
+        rest = after;
+        NamedTensor::f32(format!("state.{index}"), &[2, batch, layer.hidden], own)
+    };
+    shape.layers().enumerate().map(named).collect()
+}
+
+/// Keys of a checkpoint that are not weights, slots or states.
+const PROGRESS_KEYS: [&str; 4] = ["step", "epoch", "random", "data"];
+
 /// Whether a key belongs to a model or a checkpoint.
 pub(crate) fn is_known(key: &str) -> bool {
     let layer = |rest: &str| index_of(rest).is_some();
@@ -95,7 +135,41 @@ pub(crate) fn is_known(key: &str) -> bool {
     lstm(key)
         || key.strip_prefix("optimizer.").is_some_and(slot)
         || key.strip_prefix("state.").is_some_and(layer)
-        || crate::checkpoint::PROGRESS_KEYS.contains(&key)
+        || PROGRESS_KEYS.contains(&key)
+}
+
+/// The state of a model, zeros for the layers that have none. That of a checkpoint is where its
+/// training stands, and no start for other data.
+fn start(shape: NetworkShape, file: &TensorFile) -> Result<Option<Start>, Error> {
+    let layers = shape.hidden.len();
+    file.only_keys(
+        |key| match key.strip_prefix("state.").and_then(index_of) {
+            Some(index) => index < layers,
+            None => true,
+        },
+        &format!("state.0 to state.{}", layers - 1),
+    )?;
+    let key = |index: usize| format!("state.{index}");
+    let first = (0..layers).map(key).find(|key| file.has(key));
+    let Some(first) = first.filter(|_| !file.has("step")) else {
+        return Ok(None);
+    };
+    let &[_, batch, _] = file.f32_shape(&first)? else {
+        let got = file.f32_shape(&first)?;
+        return Err(file.problem(format!(
+            "key {first}: expected shape [2, B, H], got {got:?}"
+        )));
+    };
+    let mut state = Vec::new();
+    for (index, layer) in shape.layers().enumerate() {
+        let key = key(index);
+        if file.has(&key) {
+            state.extend(file.f32_of_shape(&key, &[2, batch, layer.hidden])?);
+        } else {
+            state.resize(state.len() + layer.state_len(batch), 0.0);
+        }
+    }
+    Ok(Some(Start { batch, state }))
 }
 
 impl Weights {
@@ -157,20 +231,17 @@ impl Weights {
         } else {
             None
         };
-        let params = from_tensors(
-            NetworkShape {
-                inputs,
-                hidden: &hidden,
-                classes,
-            },
-            "",
-            file,
-        )?;
+        let shape = NetworkShape {
+            inputs,
+            hidden: &hidden,
+            classes,
+        };
         Ok(Self {
+            params: from_tensors(shape, "", file)?,
+            start: start(shape, file)?,
             inputs,
             hidden,
             classes,
-            params,
         })
     }
 
@@ -189,8 +260,12 @@ impl Weights {
     }
 
     /// The tensors to write, their keys under `prefix`.
-    pub fn tensors(&self, prefix: &str) -> Vec<NamedTensor> {
-        to_tensors(self.shape(), prefix, &self.params)
+    pub fn tensors(&self, prefix: &str) -> Vec<NamedTensor<'_>> {
+        let mut tensors = to_tensors(self.shape(), prefix, &self.params);
+        if let Some(Start { batch, state }) = &self.start {
+            tensors.extend(state_tensors(self.shape(), *batch, state));
+        }
+        tensors
     }
 
     /// Refuses weights of other sizes than `shape`; `path` is where they come from.

@@ -133,6 +133,7 @@ fn follows_tensorflow_from_its_weights_and_data() {
             hidden: vec![4; layers],
             classes: Some(2),
             params,
+            start: None,
         };
 
         let folder = Folder::new();

@@ -120,10 +120,10 @@ fn the_checkpoint_brings_its_settings() {
             "--hidden 4",
             &["--hidden", "checkpoint's [5, 5, 5]", "[4, 4, 4]"][..],
         ),
-        ("--epochs 2", &["--epochs", "checkpoint's 1", "2"]),
-        ("--learning-rate 0.2", &["--learning-rate", "0.3", "0.2"]),
+        ("--epochs 0", &["--epochs", "at least the checkpoint's 1"]),
+        ("--optimizer sgd", &["--optimizer", "Adagrad", "Sgd"]),
+        ("--seed 3", &["--seed", "checkpoint's 0", "3"]),
         ("--state zero", &["--state", "Carry", "Zero"]),
-        ("--clip-norm 1", &["--clip-norm", "None", "Some(1.0)"]),
     ] {
         folder.fails(&format!("train --resume c.safetensors {flag}"), 2, parts);
     }

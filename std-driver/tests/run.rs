@@ -28,6 +28,7 @@ fn stacked(head: bool) -> Weights {
         hidden: vec![4, 5],
         classes: head.then_some(3),
         params,
+        start: None,
     }
 }
 
@@ -164,12 +165,10 @@ fn refuses_what_does_not_fit() {
     folder.fails(
         run,
         1,
-        &[
-            "x.safetensors",
-            "key y",
-            "expected x and state.0 to state.1",
-        ],
+        &["x.safetensors", "key x", "expected a tensor, got none"],
     );
+    input(&[("x", &[2, 1, 6], &x), ("h", &[1, 2, 6], &x)]);
+    folder.fails(run, 1, &["key h", "expected x and state.0 to state.1"]);
     input(&[("x", &[2, 1, 6], &x), ("state.2", &[2, 1, 5], &x[..10])]);
     folder.fails(run, 1, &["key state.2"]);
     input(&[("x", &[2, 2, 3], &x)]);
