@@ -68,7 +68,9 @@ fn svg(trainer: &Trainer, curve: &Curve) -> Result<Vec<u8>, Box<dyn std::error::
     panels(&area, trainer, curve)?;
     drop(area);
     // The mark follows the opening tag.
-    Ok(text.replacen('>', &format!("><!-- {PICTURE_MARK} -->"), 1).into_bytes())
+    Ok(text
+        .replacen('>', &format!("><!-- {PICTURE_MARK} -->"), 1)
+        .into_bytes())
 }
 
 fn png(trainer: &Trainer, curve: &Curve) -> Result<Vec<u8>, Box<dyn std::error::Error>> {

@@ -2,8 +2,15 @@
 
 mod common;
 
-use common::Folder;
+use common::{Folder, write_tensors};
+use fused_lstm::optimizer::{Adam, clip_by_global_norm};
+use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm_driver::data::echo_series;
+use fused_lstm_driver::parallel::TrainParts;
+use fused_lstm_driver::tensors::TensorFile;
 use fused_lstm_driver::weights::Weights;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -168,4 +175,192 @@ fn ctrl_c_ends_after_the_step_and_saves() {
         folder.text("cut.csv") == folder.text("whole.csv"),
         "the logs differ"
     );
+}
+
+/// A run that goes on with other settings is, from there on, the run that had them: held here
+/// against the library, where a trainer takes them over at the same step.
+#[test]
+fn goes_on_with_changes() {
+    let folder = Folder::new();
+    let settings = "--quiet --epochs 2 --series-length 1500 --optimizer adam --learning-rate 0.01";
+    folder.ok(&format!("train {settings} --save c"));
+    // Longer alone is the run that had been longer from the beginning.
+    folder.ok(&format!("train {settings} --log whole --save w").replace("epochs 2", "epochs 4"));
+    folder.ok(&format!("train {settings} --log l --save c"));
+    folder.ok("train --quiet --resume c --epochs 4 --log l --save longer");
+    assert!(folder.text("l") == folder.text("whole"));
+    assert!(folder.bytes("longer") == folder.bytes("w"));
+
+    for (flags, line) in [
+        ("--learning-rate 0.02", "--learning-rate 0.02 (was 0.01)"),
+        ("--clip-norm 0.001", "--clip-norm 0.001 (was none)"),
+        ("--shards 2", "--shards 2 (was 1)"),
+        (
+            "--learning-rate 0.02 --clip-norm 0.001 --shards 5",
+            "--learning-rate 0.02 (was 0.01), --clip-norm 0.001 (was none), --shards 5 (was 1)",
+        ),
+    ] {
+        let said = folder.ok(&format!("train --resume c --epochs 3 {flags} --save d"));
+        let expected = format!("Goes on after step 40 of 60 with --epochs 3 (was 2), {line}\n");
+        assert!(said.starts_with(&expected), "{said}");
+        // The numbers of every step, by the core's own functions.
+        let mut expected = Reference::open(&folder, "c");
+        expected.train(20, flags);
+        let got = Weights::open(&folder.path("d")).unwrap();
+        assert!(got.params == expected.params, "{flags}");
+        // Another stop on the way leaves no trace.
+        folder.ok(&format!(
+            "train --quiet --resume c --epochs 3 {flags} --save e --save-every 7"
+        ));
+        assert!(folder.bytes("d") == folder.bytes("e"), "{flags}");
+    }
+    // And back.
+    folder.ok("train --quiet --resume c --epochs 3 --clip-norm 0.001 --save d");
+    let said = folder.ok("train --resume d --epochs 4 --clip-norm none");
+    assert!(said.contains("--clip-norm none (was 0.001)"), "{said}");
+    let said = folder.ok("train --resume c");
+    assert!(said.starts_with("All 40 steps are done already"), "{said}");
+}
+
+/// What `train` does, without it: the echo system's steps from a checkpoint on.
+struct Reference {
+    params: Vec<f32>,
+    slots: Vec<f32>,
+    state: Vec<f32>,
+    random: ChaCha8Rng,
+}
+
+impl Reference {
+    fn open(folder: &Folder, name: &str) -> Self {
+        let file = TensorFile::open(&folder.path(name)).unwrap();
+        let all = |prefix: &str| -> Vec<f32> {
+            let layers = [
+                "0.kernel", "0.bias", "1.kernel", "1.bias", "2.kernel", "2.bias",
+            ];
+            let layers = layers.map(|key| format!("{prefix}lstm.{key}"));
+            let head = ["kernel", "bias"].map(|key| format!("{prefix}dense.{key}"));
+            let keys = layers.into_iter().chain(head);
+            keys.flat_map(|key| file.f32(&key).unwrap().1).collect()
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let [low, high, _, _] = file.u64("random").unwrap();
+        random.set_word_pos(u128::from(low) | u128::from(high) << 64);
+        Self {
+            params: all(""),
+            slots: [all("optimizer.0."), all("optimizer.1.")].concat(),
+            state: Vec::new(),
+            random,
+        }
+    }
+
+    /// An epoch of so many steps, after two others of as many.
+    fn train(&mut self, steps: usize, flags: &str) {
+        let value = |flag: &str| {
+            let mut words = flags.split_whitespace();
+            words.find(|word| *word == flag).and_then(|_| words.next())
+        };
+        let number = |flag: &str| value(flag).map(|text| text.parse::<f32>().unwrap());
+        let adam = Adam::tensorflow(number("--learning-rate").unwrap_or(0.01));
+        let shards = number("--shards").unwrap_or(1.0) as usize;
+        let shape = NetworkShape {
+            inputs: 1,
+            hidden: &[4; 3],
+            classes: Some(2),
+        };
+        let extent = Extent {
+            steps: 15,
+            batch: 5,
+        };
+        let series = echo_series(&mut self.random, 1500, 3);
+        self.state = vec![0.0; shape.state_len(5)];
+        let (mut x, mut labels) = (vec![0.0; 75], vec![0; 75]);
+        let mut probabilities = vec![0.0; 150];
+        for step in 0..steps {
+            series.batch(extent, step, &mut x, &mut labels);
+            let mut gradients = vec![0.0; self.params.len()];
+            let model = Model::new(shape, &self.params).unwrap();
+            let state = &mut self.state;
+            if shards > 1 {
+                let mut parts = TrainParts::new(shape, extent, shards);
+                let all = (&mut gradients, &mut probabilities);
+                parts
+                    .loss_gradient(model, &x, &labels, state, all.0, all.1)
+                    .unwrap();
+            } else {
+                let mut cache = vec![0.0; shape.cache_len(extent)];
+                let mut workspace = vec![0.0; shape.workspace_len(extent)];
+                let all = (&mut gradients, &mut probabilities);
+                model
+                    .loss_gradient(
+                        extent,
+                        &x,
+                        &labels,
+                        state,
+                        all.0,
+                        all.1,
+                        &mut cache,
+                        &mut workspace,
+                    )
+                    .unwrap();
+            }
+            if let Some(norm) = number("--clip-norm") {
+                let _ = clip_by_global_norm(&mut gradients, norm);
+            }
+            let count = 2 * steps + step + 1;
+            adam.update(count as u32, &mut self.params, &gradients, &mut self.slots)
+                .unwrap();
+        }
+    }
+}
+
+/// Data may move, but not change.
+#[test]
+fn data_is_known_again() {
+    let folder = Folder::new();
+    let bits = |seed: usize| -> Vec<i32> {
+        let bit = |k: usize| (k * k * seed / 7 + k / 3) as i32 & 1;
+        (0..1500).map(bit).collect()
+    };
+    let write = |name: &str, rows: usize, bits: &[i32]| {
+        let shape = [rows, 300];
+        let bits = &bits[..rows * 300];
+        write_tensors(
+            &folder.path(name),
+            &[],
+            &[("x", &shape, bits), ("y", &shape, bits)],
+        );
+    };
+    let (data, other) = (bits(3), bits(5));
+    write("d", 4, &data);
+    folder.ok("train --quiet --epochs 4 --data d --save whole");
+    folder.ok("train --quiet --epochs 2 --data d --save c");
+    let resume = "train --quiet --resume c --save r";
+    // In another place, with more epochs in it.
+    std::fs::create_dir(folder.path("elsewhere")).unwrap();
+    std::fs::rename(folder.path("d"), folder.path("elsewhere/e")).unwrap();
+    folder.fails(
+        resume,
+        1,
+        &["d: cannot read", "--data FILE says where it is now"],
+    );
+    folder.ok(&format!("{resume} --epochs 4 --data elsewhere/e"));
+    let params = |name| Weights::open(&folder.path(name)).unwrap().params;
+    assert!(params("r") == params("whole"));
+    // Only the epochs that were used have to be there.
+    write("d", 2, &data);
+    folder.ok(resume);
+    write("d", 4, &other);
+    folder.fails(
+        resume,
+        1,
+        &["d: expected the data that c was trained on, got other"],
+    );
+    let mut changed = data.clone();
+    changed[599] ^= 1;
+    write("d", 2, &changed);
+    folder.fails(resume, 1, &["d: expected the data"]);
+    changed[599] ^= 1;
+    changed[601] ^= 1;
+    write("d", 4, &changed);
+    folder.ok(&format!("{resume} --epochs 3"));
 }

@@ -36,6 +36,24 @@ impl Folder {
             .expect("the command starts")
     }
 
+    /// Runs a script in this folder, in which `$FL` is the command.
+    #[cfg(unix)]
+    pub fn bash(&self, script: &str) -> Output {
+        Command::new("bash")
+            .args(["-c", script])
+            .env("FL", env!("CARGO_BIN_EXE_fused-lstm"))
+            .current_dir(self.0.path())
+            .output()
+            .expect("bash starts")
+    }
+
+    /// Runs a script, whose last command must fail as in [`fails`](Self::fails).
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn bash_fails(&self, script: &str, code: i32, parts: &[&str]) {
+        failed(script, &self.bash(script), code, parts);
+    }
+
     /// Runs the command, which must succeed, and gives what it prints.
     #[track_caller]
     pub fn ok(&self, arguments: &str) -> String {
@@ -54,14 +72,11 @@ impl Folder {
     /// `parts` in it.
     #[track_caller]
     pub fn fails(&self, arguments: &str, code: i32, parts: &[&str]) {
-        let output = self.run(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {error}");
-        assert_eq!(error.trim_end().lines().count(), 1, "{arguments}: {error}");
-        assert!(error.starts_with("error: "), "{arguments}: {error}");
-        for part in parts {
-            assert!(error.contains(part), "{arguments}: no `{part}` in: {error}");
-        }
+        failed(arguments, &self.run(arguments), code, parts);
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect(name)
     }
 
     /// The names of the files that are here.
@@ -73,6 +88,18 @@ impl Folder {
             .collect();
         names.sort();
         names
+    }
+}
+
+/// Refuses any other end than `code` and one line of error that has all of `parts` in it.
+#[track_caller]
+fn failed(what: &str, output: &Output, code: i32, parts: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{what}: {error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{what}: {error}");
+    assert!(error.starts_with("error: "), "{what}: {error}");
+    for part in parts {
+        assert!(error.contains(part), "{what}: no `{part}` in: {error}");
     }
 }
 
