@@ -6,7 +6,7 @@ mod common;
 use common::{Folder, write_tensors};
 use fused_lstm::{Extent, NetworkShape};
 use fused_lstm_driver::tensors::{self, TensorFile};
-use fused_lstm_driver::weights::Weights;
+use fused_lstm_driver::weights::{Start, Weights};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow};
 use fused_lstm_tests::oracle::{self, narrow, wide};
 use fused_lstm_tests::random::Random;
@@ -200,4 +200,214 @@ fn refuses_what_does_not_fit() {
         &["no/y.safetensors", "cannot write"],
     );
     assert_eq!(folder.names(), ["m.safetensors", "x.safetensors"]);
+}
+
+type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
+
+/// The state of a layer of [`stacked`], for three rows.
+fn layer_state(index: usize, values: &[f32]) -> Tensor<'_> {
+    match index {
+        0 => ("state.0", &[2, 3, 4], values),
+        _ => ("state.1", &[2, 3, 5], values),
+    }
+}
+
+/// A state comes from the input, else from --state, else from the model, else it is zeros.
+#[test]
+fn starts_from_the_state_that_is_given() {
+    let folder = Folder::new();
+    let mut weights = stacked(true);
+    let shape = NetworkShape {
+        inputs: 6,
+        hidden: &[4, 5],
+        classes: Some(3),
+    };
+    let batch = 3;
+    let extent = Extent { steps: 4, batch };
+    let mut random = Random(11);
+    let x = random.vec(extent.rows() * 6, 1.0);
+    let [one, own, file, given] =
+        [1, batch, batch, batch].map(|batch| random.vec(shape.state_len(batch), 1.0));
+    let parts = |batch: usize, state: &[f32]| {
+        let (first, second) = state.split_at(2 * batch * 4);
+        (first.to_vec(), second.to_vec())
+    };
+    // A row stands for all.
+    let repeated: Vec<f32> = [(0, 4), (4, 4), (8, 5), (13, 5)]
+        .iter()
+        .flat_map(|&(at, len)| one[at..at + len].repeat(batch))
+        .collect();
+    let write = |name: &str, tensors: &[Tensor]| {
+        write_tensors(&folder.path(name), tensors, &[]);
+    };
+    let x_input: Tensor = ("x", &[4, batch, 6], &x);
+    write("x", &[x_input]);
+    let (file0, file1) = parts(batch, &file);
+    write("file", &[layer_state(0, &file0), layer_state(1, &file1)]);
+    let (given0, given1) = parts(batch, &given);
+    let ones = vec![1.0; 60];
+    write(
+        "given",
+        &[
+            x_input,
+            layer_state(0, &given0),
+            layer_state(1, &given1),
+            // As a run has written them, and nobody reads them.
+            ("y", &[4, 3, 5], &ones),
+            ("logits", &[1], &ones[..1]),
+        ],
+    );
+    write("half", &[x_input, layer_state(1, &given1)]);
+    let mixed: Vec<f32> = file0.iter().chain(&given1).copied().collect();
+
+    let zeros = vec![0.0; given.len()];
+    for (start, flags, expected) in [
+        (None, "--input x", &zeros),
+        (Some((1, &one)), "--input x", &repeated),
+        (Some((batch, &own)), "--input x", &own),
+        (Some((batch, &own)), "--input x --state file", &file),
+        (Some((batch, &own)), "--input given", &given),
+        (Some((batch, &own)), "--input given --state file", &given),
+        (None, "--input half --state file", &mixed),
+    ] {
+        weights.start = start.map(|(batch, state)| Start {
+            batch,
+            state: state.clone(),
+        });
+        tensors::write(&folder.path("m"), &weights.tensors(""), None).unwrap();
+        folder.ok(&format!("run --model m {flags} --output y"));
+        let params = wide(&weights.params);
+        let run = oracle::forward(shape, &params, extent, &wide(&x), &wide(expected));
+        let output = TensorFile::open(&folder.path("y")).unwrap();
+        let y = output.f32_of_shape("y", &[4, batch, 5]).unwrap();
+        assert_close(flags, &y, &narrow(&run.y), 2e-6);
+        // What was written is where the next run starts.
+        folder.ok("run --model m --input x --state y --output z");
+        let run = oracle::forward(shape, &params, extent, &wide(&x), &run.state);
+        let output = TensorFile::open(&folder.path("z")).unwrap();
+        let z = output.f32_of_shape("y", &[4, batch, 5]).unwrap();
+        assert_close(flags, &z, &narrow(&run.y), 2e-6);
+    }
+    weights.start = Some(Start {
+        batch: 2,
+        state: vec![0.0; shape.state_len(2)],
+    });
+    tensors::write(&folder.path("m"), &weights.tensors(""), None).unwrap();
+    let run = "run --model m --input x --output n";
+    folder.fails(run, 1, &["x: key x", "expected 2 rows", "got 3"]);
+    // The state of a checkpoint is where its training stands.
+    folder.ok("train --quiet --epochs 1 --series-length 300 --batch 1 --save c");
+    write("bit", &[("x", &[1, 1, 1], &[1.0])]);
+    folder.ok("run --model c --input bit --output a");
+    let z: Vec<f32> = vec![0.0; 8];
+    write(
+        "zeros",
+        &[
+            ("state.0", &[2, 1, 4], &z),
+            ("state.1", &[2, 1, 4], &z),
+            ("state.2", &[2, 1, 4], &z),
+        ],
+    );
+    folder.ok("run --model c --input bit --state zeros --output b");
+    assert!(folder.bytes("a") == folder.bytes("b"));
+}
+
+/// A long series goes through in blocks, whose number leaves no trace; and only what is wanted is
+/// written.
+#[test]
+fn writes_what_is_wanted() {
+    let folder = Folder::new();
+    let weights = stacked(true);
+    tensors::write(&folder.path("m"), &weights.tensors(""), None).unwrap();
+    let (steps, batch) = (20_000, 3);
+    let x = Random(2).vec(steps * batch * 6, 1.0);
+    write_tensors(&folder.path("x"), &[("x", &[steps, batch, 6], &x)], &[]);
+    folder.ok("run --model m --input x --output all");
+    let all = TensorFile::open(&folder.path("all")).unwrap();
+    let (shape, extent) = (weights.shape(), Extent { steps, batch });
+    let mut state = vec![0.0; shape.state_len(batch)];
+    let (mut y, mut scratch) = (
+        vec![0.0; steps * batch * 5],
+        vec![0.0; shape.scratch_len(extent)],
+    );
+    let model = weights.model().unwrap();
+    model
+        .infer(extent, &x, &mut state, &mut y, &mut scratch)
+        .unwrap();
+    let mut logits = vec![0.0; steps * batch * 3];
+    model.logits(extent, &y, &mut logits).unwrap();
+    assert!(all.f32("y").unwrap().1 == y && all.f32("logits").unwrap().1 == logits);
+    let (s0, s1) = state.split_at(2 * batch * 4);
+    assert!(all.f32("state.0").unwrap().1 == s0 && all.f32("state.1").unwrap().1 == s1);
+
+    for (wanted, keys) in [
+        ("y", &["y"][..]),
+        ("logits", &["logits"]),
+        (
+            "probabilities,state",
+            &["probabilities", "state.0", "state.1"],
+        ),
+        ("state,y", &["y", "state.0", "state.1"]),
+    ] {
+        for threads in [1, 2, 5] {
+            let flags = format!("--outputs {wanted} --threads {threads}");
+            folder.ok(&format!("run --model m --input x --output some {flags}"));
+            let some = TensorFile::open(&folder.path("some")).unwrap();
+            for key in ["y", "logits", "probabilities", "state.0", "state.1"] {
+                assert_eq!(some.has(key), keys.contains(&key), "{wanted}: {key}");
+                if some.has(key) {
+                    assert!(
+                        some.f32(key).unwrap() == all.f32(key).unwrap(),
+                        "{flags}: {key}"
+                    );
+                }
+            }
+        }
+    }
+    folder
+        .ok("run --model m --input x --output first --batch-first --outputs logits,probabilities");
+    let first = TensorFile::open(&folder.path("first")).unwrap();
+    assert_eq!(first.f32_shape("logits").unwrap(), [steps, batch, 3]);
+
+    // One output has a logit and no probability; no head has neither.
+    let mut weights = stacked(false);
+    tensors::write(&folder.path("none"), &weights.tensors(""), None).unwrap();
+    weights.classes = Some(1);
+    weights.params.extend([0.5; 6]);
+    tensors::write(&folder.path("one"), &weights.tensors(""), None).unwrap();
+    folder.ok("run --model one --input x --output y");
+    let y = TensorFile::open(&folder.path("y")).unwrap();
+    assert!(y.has("logits") && !y.has("probabilities"));
+    for (flags, part) in [
+        (
+            "--model one --outputs probabilities",
+            "probabilities of a head of 1",
+        ),
+        ("--model none --outputs y,logits", "logits without a head"),
+        ("--model one --outputs loss", "loss"),
+        ("--model one --threads 0", "--threads"),
+    ] {
+        folder.fails(&format!("run --input x --output n {flags}"), 2, &[part]);
+    }
+    // Rows and units are shared by threads; the bits are those of one.
+    let hidden = 130;
+    let weights = Weights {
+        inputs: 6,
+        hidden: vec![hidden],
+        classes: None,
+        params: Random(4).vec(4 * hidden * (6 + hidden + 1), 0.1),
+        start: None,
+    };
+    tensors::write(&folder.path("wide"), &weights.tensors(""), None).unwrap();
+    for (name, shape) in [("x", [500, 1, 6]), ("x", [40, 9, 6])] {
+        let len = shape.iter().product();
+        write_tensors(&folder.path(name), &[("x", &shape, &x[..len])], &[]);
+        folder.ok("run --model wide --input x --output one --threads 1 --force");
+        for threads in [2, 4] {
+            folder.ok(&format!(
+                "run --model wide --input x --output n --threads {threads} --force"
+            ));
+            assert!(folder.bytes("n") == folder.bytes("one"));
+        }
+    }
 }

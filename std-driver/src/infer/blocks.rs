@@ -10,6 +10,8 @@ use fused_lstm::{Extent, Model};
 
 /// Rows of time and batch that go through together.
 const ROWS: usize = 1 << 14;
+/// Numbers in the widest of their buffers: wide networks take fewer rows at a time.
+const NUMBERS: usize = 1 << 22;
 
 /// A network on the cores that there are, and its buffers for a block.
 pub(super) struct Blocks<'a> {
@@ -28,11 +30,14 @@ enum By {
 impl<'a> Blocks<'a> {
     /// For a series of this extent.
     pub(super) fn new(model: Model<'a>, series: Extent) -> Result<Self, Error> {
+        let (shape, parts) = (model.shape(), rayon::current_num_threads());
+        let widths = [shape.inputs, shape.classes.unwrap_or(0)];
+        let widest = widths.iter().chain(shape.hidden).max().map_or(1, |w| *w);
+        let rows = ROWS.min(NUMBERS / widest);
         let extent = Extent {
-            steps: (ROWS / series.batch).clamp(1, series.steps),
+            steps: (rows / series.batch).clamp(1, series.steps),
             ..series
         };
-        let (shape, parts) = (model.shape(), rayon::current_num_threads());
         // They wait for each other after every step, so that more of them than cores would do
         // nothing but wait.
         let cores = parts.min(threads::cores());

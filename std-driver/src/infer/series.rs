@@ -117,7 +117,10 @@ impl<'a> Outputs<'a> {
         let extent = Extent { steps, batch };
         let shape = model.shape();
         if self.wanted.iter().any(|wanted| wanted.output != Output::Y) {
-            self.head.resize(shape.logits_len(extent), 0.0);
+            let len = shape.logits_len(extent);
+            if self.head.len() != len {
+                self.head = zeros(len)?;
+            }
             model.logits(extent, y, &mut self.head)?;
         }
         for wanted in &mut self.wanted {
