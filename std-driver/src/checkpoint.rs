@@ -8,6 +8,7 @@
 //! are in the metadata.
 
 use crate::Error;
+use crate::memory::reserve;
 use crate::settings::Settings;
 use crate::tensors::{self, NamedTensor, TensorFile};
 use crate::train::Trainer;
@@ -109,7 +110,7 @@ impl Checkpoint {
         // Everything that the file holds comes first: settings that it does not fit must not
         // make room for themselves.
         let params = from_tensors(shape, "", file)?;
-        let mut slots = Vec::new();
+        let mut slots = reserve(settings.optimizer().slots_len(params.len()))?;
         for slot in 0..settings.optimizer().slots() {
             slots.extend(from_tensors(shape, &format!("optimizer.{slot}."), file)?);
         }

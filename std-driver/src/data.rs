@@ -1,6 +1,7 @@
 //! Series of bits and their echoes, and the batches that are cut from them.
 
 use crate::Error;
+use crate::memory::reserve;
 use crate::tensors::TensorFile;
 use fused_lstm::Extent;
 use rand_chacha::ChaCha8Rng;
@@ -87,9 +88,9 @@ impl GivenData {
     pub fn read(file: &TensorFile, epochs: u64) -> Result<Self, Error> {
         let path = file.path();
         file.only_keys(|key| key == "x" || key == "y", "x and y")?;
-        let (x_shape, x) = file.i32("x")?;
-        let (y_shape, y) = file.i32("y")?;
-        let &[rows, length] = x_shape.as_slice() else {
+        let (x_shape, x) = file.i32_values("x")?;
+        let (y_shape, y) = file.i32_values("y")?;
+        let &[rows, length] = x_shape else {
             let problem = format!("key x: expected shape [epochs, length], got {x_shape:?}");
             return Err(Error::file(path, problem));
         };
@@ -103,23 +104,27 @@ impl GivenData {
             );
             return Err(Error::file(path, problem));
         }
-        if let Some(k) = y.iter().position(|y| !(0..2).contains(y)) {
+        if let Some((k, got)) = y.iter().enumerate().find(|(_, y)| !(0..2).contains(y)) {
             let (row, column) = (k / length, k % length);
-            let problem = format!(
-                "key y: expected labels 0 or 1, got {} at [{row}, {column}]",
-                y[k]
-            );
+            let problem = format!("key y: expected labels 0 or 1, got {got} at [{row}, {column}]");
             return Err(Error::file(path, problem));
         }
-        let series = |(x, y): (&[i32], &[i32])| Series {
-            x: x.iter().map(|&x| x as f32).collect(),
-            labels: y.iter().map(|&y| y as u32).collect(),
-        };
-        let epochs = x.chunks(length).zip(y.chunks(length)).take(epochs as usize);
-        let epochs: Vec<Series> = epochs.map(series).collect();
+        let epochs = usize::try_from(epochs).unwrap_or(usize::MAX);
+        let mut all = reserve(epochs.min(rows))?;
+        for start in (0..x.len()).step_by(length).take(epochs) {
+            let mut series = Series {
+                x: reserve(length)?,
+                labels: reserve(length)?,
+            };
+            let x = x.part(start, length).iter();
+            series.x.extend(x.map(|x| x as f32));
+            let labels = y.part(start, length).iter();
+            series.labels.extend(labels.map(|label| label as u32));
+            all.push(series);
+        }
         Ok(Self {
-            digest: digest(&epochs),
-            epochs,
+            digest: digest(&all),
+            epochs: all,
         })
     }
 

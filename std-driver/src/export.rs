@@ -101,7 +101,7 @@ fn c_header(weights: &Weights, name: &str) -> String {
     let hidden: Vec<_> = weights.hidden.iter().map(usize::to_string).collect();
     let mut text = format!(
         "/* Written by fused-lstm export. Include it in one file. */\n\
-         #ifndef {upper}_H\n#define {upper}_H\n\
+         #ifndef {upper}_INPUTS\n\
          #define {upper}_INPUTS {}\n#define {upper}_LAYERS {}\n\
          #define {upper}_HIDDEN {{{}}}\n#define {upper}_CLASSES {}\n",
         weights.inputs,

@@ -170,6 +170,8 @@ impl Printer {
             bar.set_style(style.with_key("rate", rate));
         }
         bar.set_position(trainer.done());
+        // The rate is that of this process.
+        bar.reset_eta();
         let first = trainer.done();
         Self {
             quiet,

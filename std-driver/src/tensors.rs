@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The one entry of the metadata that this project's files have.
@@ -174,9 +174,9 @@ impl TensorFile {
     }
 
     /// The numbers of an f32 tensor where they lie. NaN and infinities are refused.
-    pub(crate) fn f32_values(&self, key: &str) -> Result<Floats<'_>, Error> {
+    pub(crate) fn f32_values(&self, key: &str) -> Result<Numbers<'_, f32>, Error> {
         let (values, _) = self.data(self.info(key, Dtype::F32)?).as_chunks();
-        let values = Floats(values);
+        let values = Numbers(values, f32::from_le_bytes);
         match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
             Some((k, got)) => Err(self.problem(format!(
                 "key {key}: expected finite numbers, got {got} at {k}"
@@ -206,21 +206,21 @@ impl TensorFile {
         )))
     }
 
-    /// Shape and numbers of an int32 tensor.
-    pub fn i32(&self, key: &str) -> Result<(Vec<usize>, Vec<i32>), Error> {
+    /// Shape and numbers of an int32 tensor, where they lie.
+    pub(crate) fn i32_values(&self, key: &str) -> Result<(&[usize], Numbers<'_, i32>), Error> {
         let info = self.info(key, Dtype::I32)?;
-        Ok((
-            info.shape.clone(),
-            numbers(self.data(info), i32::from_le_bytes),
-        ))
+        let (bytes, _) = self.data(info).as_chunks();
+        Ok((&info.shape, Numbers(bytes, i32::from_le_bytes)))
     }
 
     /// The numbers of an unsigned 64-bit tensor of one dimension.
     pub fn u64<const N: usize>(&self, key: &str) -> Result<[u64; N], Error> {
         self.expect_shape(key, Dtype::U64, &[N])?;
-        let values: Vec<u64> = numbers(self.data(self.info(key, Dtype::U64)?), u64::from_le_bytes);
+        let (bytes, _) = self.data(self.info(key, Dtype::U64)?).as_chunks();
         // The header's lengths fit the shapes, or the file would have been refused.
-        Ok(values.try_into().unwrap_or([0; N]))
+        Ok(std::array::from_fn(|k| {
+            bytes.get(k).map_or(0, |&bytes| u64::from_le_bytes(bytes))
+        }))
     }
 }
 
@@ -231,32 +231,25 @@ pub(crate) fn index_of(text: &str) -> Option<usize> {
         .filter(|index| index.to_string() == text)
 }
 
-fn numbers<T, const N: usize>(data: &[u8], of: impl Fn([u8; N]) -> T) -> Vec<T> {
-    data.as_chunks::<N>()
-        .0
-        .iter()
-        .map(|&bytes| of(bytes))
-        .collect()
-}
-
-/// Little-endian numbers in a file's bytes.
+/// Numbers in a file's bytes, and what makes them of little-endian ones.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Floats<'a>(&'a [[u8; 4]]);
+pub(crate) struct Numbers<'a, T>(&'a [[u8; 4]], fn([u8; 4]) -> T);
 
-impl<'a> Floats<'a> {
+impl<'a, T: Copy> Numbers<'a, T> {
     pub(crate) fn len(self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = f32> + 'a {
-        self.0.iter().map(|&bytes| f32::from_le_bytes(bytes))
+    /// Those from `start` on, as many as `len`.
+    pub(crate) fn part(self, start: usize, len: usize) -> Self {
+        Self(self.0.get(start..start + len).unwrap_or(&[]), self.1)
     }
 
-    /// Copies as many numbers as `to` has, from number `start` on.
-    pub(crate) fn copy(self, start: usize, to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(&self.0[start..]) {
-            *to = f32::from_le_bytes(*from);
-        }
+    pub(crate) fn iter(self) -> impl Iterator<Item = T> + 'a
+    where
+        T: 'a,
+    {
+        self.0.iter().map(move |&bytes| self.1(bytes))
     }
 }
 
@@ -325,14 +318,25 @@ impl<'a> NamedTensor<'a> {
 
     fn write(&self, to: &mut impl Write) -> io::Result<()> {
         match &self.data {
-            Data::F32(values) => values
-                .iter()
-                .try_for_each(|v| to.write_all(&v.to_le_bytes())),
-            Data::U64(values) => values
-                .iter()
-                .try_for_each(|v| to.write_all(&v.to_le_bytes())),
+            Data::F32(values) => write_numbers(values, f32::to_le_bytes, to),
+            Data::U64(values) => write_numbers(values, u64::to_le_bytes, to),
         }
     }
+}
+
+/// Many numbers at a time: writing one takes longer than to convert it.
+fn write_numbers<T: Copy, const N: usize>(
+    values: &[T],
+    bytes_of: impl Fn(T) -> [u8; N],
+    to: &mut impl Write,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for some in values.chunks(1 << 14) {
+        bytes.clear();
+        bytes.extend(some.iter().flat_map(|&value| bytes_of(value)));
+        to.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// Writes a safetensors file by [`replace`](crate::files::replace), without a copy of the numbers.
@@ -359,12 +363,8 @@ pub fn write(path: &Path, tensors: &[NamedTensor], text: Option<String>) -> Resu
     let mut header = serde_json::to_vec(&header).map_err(|e| refuse(&e))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     files::replace_with(path, |file| {
-        let mut file = BufWriter::with_capacity(1 << 16, file);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        for tensor in tensors {
-            tensor.write(&mut file)?;
-        }
-        file.flush()
+        tensors.iter().try_for_each(|tensor| tensor.write(file))
     })
 }

@@ -4,6 +4,7 @@
 //! zeros, `state.{layer}` `[2, B, H]` (c, then h).
 
 use crate::Error;
+use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile, index_of};
 use fused_lstm::{LayerShape, Model, NetworkShape};
 use std::path::Path;
@@ -93,9 +94,9 @@ pub(crate) fn from_tensors(
     for (name, shape) in &tensors {
         file.expect_f32_shape(&format!("{prefix}{name}"), shape)?;
     }
-    let mut params = Vec::new();
-    for (name, shape) in tensors {
-        params.extend(file.f32_of_shape(&format!("{prefix}{name}"), &shape)?);
+    let mut params = reserve(shape.params_len())?;
+    for (name, _) in tensors {
+        params.extend(file.f32_values(&format!("{prefix}{name}"))?.iter());
     }
     Ok(params)
 }

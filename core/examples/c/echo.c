@@ -17,10 +17,10 @@ enum { DELAY = 3, STEPS = 15, INFER_STEPS = 1000, TRAIN_STEPS = 2000, SEED = 7 }
 static const uint32_t INFERRED[] = {0xaad7b644, 0x70c150c9};
 static const uint32_t TRAINED[] = {0xf6895bf7, 0x4eb54215};
 
-static const size_t hidden[] = FUSED_LSTM_HIDDEN;
-static const FusedLstmShape shape = {FUSED_LSTM_INPUTS, hidden, FUSED_LSTM_LAYERS,
-                                     FUSED_LSTM_CLASSES};
-static const FusedLstmConstFloats trained = {fused_lstm_params, FUSED_LSTM_PARAMS};
+static const size_t hidden[] = ECHO_MODEL_HIDDEN;
+static const FusedLstmShape shape = {ECHO_MODEL_INPUTS, hidden, ECHO_MODEL_LAYERS,
+                                     ECHO_MODEL_CLASSES};
+static const FusedLstmConstFloats trained = {echo_model_params, ECHO_MODEL_PARAMS};
 
 static int failed;
 
@@ -226,10 +226,10 @@ static void misuse(void) {
   other = shape;
   other.classes = 0;
   FusedLstmConstFloats headless = trained;
-  headless.len -= (hidden[FUSED_LSTM_LAYERS - 1] + 1) * FUSED_LSTM_CLASSES;
+  headless.len -= (hidden[ECHO_MODEL_LAYERS - 1] + 1) * ECHO_MODEL_CLASSES;
   expect(FUSED_LSTM_STATUS_NO_HEAD,
          fused_lstm_probabilities(&other, headless, 1, 1, read_only(y), p), "no head");
-  uint32_t label = FUSED_LSTM_CLASSES;
+  uint32_t label = ECHO_MODEL_CLASSES;
   float loss = 42;
   expect(FUSED_LSTM_STATUS_LABEL,
          fused_lstm_loss_gradient(&shape, trained, 1, 1, read_only(x), (FusedLstmLabels){&label, 1},

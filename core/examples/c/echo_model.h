@@ -1,10 +1,11 @@
 /* Written by fused-lstm export. Include it in one file. */
-#define FUSED_LSTM_INPUTS 1
-#define FUSED_LSTM_LAYERS 3
-#define FUSED_LSTM_HIDDEN {4, 4, 4}
-#define FUSED_LSTM_CLASSES 2
-#define FUSED_LSTM_PARAMS 394
-static const float fused_lstm_params[FUSED_LSTM_PARAMS] = {
+#ifndef ECHO_MODEL_INPUTS
+#define ECHO_MODEL_INPUTS 1
+#define ECHO_MODEL_LAYERS 3
+#define ECHO_MODEL_HIDDEN {4, 4, 4}
+#define ECHO_MODEL_CLASSES 2
+#define ECHO_MODEL_PARAMS 394
+static const float echo_model_params[ECHO_MODEL_PARAMS] = {
     3.19253981e-1f, 4.85534698e-1f, 6.41399249e-2f, 1.36578888e-1f, 1.32198989e-1f, 1.27994275e0f,
     -8.60789537e-1f, -1.57188737e0f, -1.56234235e-1f, 5.72737992e-1f, -4.83650789e-2f, 1.73747107e-1f,
     -5.82259357e-1f, -1.25778639e0f, 6.94683731e-1f, 5.24071276e-1f, 4.94768582e-2f, 3.40178132e-1f,
@@ -72,3 +73,4 @@ static const float fused_lstm_params[FUSED_LSTM_PARAMS] = {
     1.14975834e0f, -9.30373669e-1f, -3.10751247e0f, 2.94534349e0f, 3.36112428e0f, -2.09883857e0f,
     -3.14153624e0f, 3.75800395e0f, 1.43244311e-1f, -1.43243715e-1f,
 };
+#endif

@@ -45,6 +45,8 @@ impl<'a> Blocks<'a> {
         let rows = extent.rows().saturating_mul(shape.inputs + shape.outputs());
         let room = [
             rows.saturating_mul(2),
+            // Packed by each of the cores that share the units.
+            shape.params_len(),
             shape.scratch_len(extent),
             shape.state_len(extent.batch),
         ];

@@ -3,12 +3,12 @@
 use super::Output;
 use crate::Error;
 use crate::memory::zeros;
-use crate::tensors::{Floats, NamedTensor, TensorFile};
+use crate::tensors::{NamedTensor, Numbers, TensorFile};
 use fused_lstm::{Extent, Model, NetworkShape, loss};
 
 /// The input in its file.
 pub(super) struct Series<'a> {
-    values: Floats<'a>,
+    values: Numbers<'a, f32>,
     pub(super) extent: Extent,
     inputs: usize,
     batch_first: bool,
@@ -48,7 +48,8 @@ impl<'a> Series<'a> {
         x.resize(steps * batch * self.inputs, 0.0);
         for (row, x) in x.chunks_exact_mut(self.inputs).enumerate() {
             let place = self.place(first + row / batch, row % batch);
-            self.values.copy(place * self.inputs, x);
+            let values = self.values.part(place * self.inputs, self.inputs);
+            x.iter_mut().zip(values.iter()).for_each(|(x, v)| *x = v);
         }
     }
 
