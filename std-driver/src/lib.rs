@@ -36,6 +36,7 @@ pub mod weights;
 
 mod error;
 mod exchange;
+mod header;
 mod memory;
 
 pub use error::{Error, one_line};

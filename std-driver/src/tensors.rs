@@ -1,5 +1,6 @@
 //! safetensors files: reading with errors that name the key, and writing without copies.
 
+use crate::header::{Header, METADATA, read_header};
 use crate::{Error, files, memory};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -9,56 +10,6 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-
-/// The one entry of the metadata that this project's files have.
-const METADATA: &str = "fused-lstm";
-
-/// The entry's text in outputs of `run`; checkpoints have their settings there.
-pub(crate) const RUN_OUTPUT: &str = "run";
-
-/// What stands before the tensors of a file.
-#[derive(Debug)]
-pub(crate) struct Header {
-    /// Bytes up to the first tensor's.
-    len: usize,
-    tensors: Metadata,
-}
-
-impl Header {
-    /// The text that [`write()`] was given.
-    pub(crate) fn text(&self) -> Option<&str> {
-        let map = self.tensors.metadata().as_ref()?;
-        map.get(METADATA).map(String::as_str)
-    }
-
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.tensors.info(key).is_some()
-    }
-}
-
-/// Reads and checks a header, and no more than its length, which comes first: what is no
-/// safetensors file may have no end.
-pub(crate) fn read_header(mut from: impl Read) -> io::Result<Header> {
-    /// The format's own limit.
-    const MOST: u64 = 100_000_000;
-    let invalid = |problem: String| io::Error::new(ErrorKind::InvalidData, problem);
-    let mut length = [0; 8];
-    from.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
-    if length > MOST {
-        return Err(invalid(format!("a header of {length} bytes")));
-    }
-    let mut text = Vec::new();
-    from.take(length).read_to_end(&mut text)?;
-    if (text.len() as u64) < length {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    let tensors = serde_json::from_slice(&text).map_err(|e| invalid(format!("a header: {e}")))?;
-    Ok(Header {
-        len: size_of::<u64>() + text.len(),
-        tensors,
-    })
-}
 
 /// A file that was read.
 #[derive(Debug)]

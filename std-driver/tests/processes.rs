@@ -224,9 +224,7 @@ fn memory_that_cannot_be_had_is_an_error() {
             "train {short} --layers 1 --hidden {hidden} --save c --force"
         )));
     }
-    for length in [
-        3_000_000, 12_000_000, 99_000_000,
-    ] {
+    for length in [3_000_000, 12_000_000, 99_000_000] {
         let flags = format!("--batch 1 --series-length {length} --truncation {length}");
         ends.push(limited(&format!(
             "train --quiet --epochs 1 --layers 1 --hidden 1 {flags}"

@@ -1,6 +1,6 @@
 //! What a file holds, recognised by how it begins.
 
-use crate::tensors::{RUN_OUTPUT, read_header};
+use crate::header::{RUN_OUTPUT, read_header};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;

@@ -5,7 +5,8 @@ mod series;
 
 use crate::Error;
 use crate::files::{Contents, Uses, Written};
-use crate::tensors::{self, NamedTensor, RUN_OUTPUT, TensorFile, index_of};
+use crate::header::RUN_OUTPUT;
+use crate::tensors::{self, NamedTensor, TensorFile, index_of};
 use crate::weights::{Start, Weights, state_tensors};
 use blocks::Blocks;
 use clap::ValueEnum;
