@@ -122,9 +122,9 @@ impl Log {
     /// written.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.waiting = 0;
-        let _writing = finish_writing();
         let file = self.writer.get_ref();
         let before = file.metadata().ok().filter(fs::Metadata::is_file);
+        let _writing = before.as_ref().map(|_| finish_writing());
         self.writer.flush().map_err(|e| {
             if let Some(before) = before {
                 let _ = self.writer.get_ref().set_len(before.len());

@@ -57,6 +57,25 @@ fn ignored_signals_stay_ignored() {
     }
 }
 
+/// A pipe that nobody reads does not keep a process from being ended.
+#[test]
+fn a_pipe_without_reader_can_be_interrupted() {
+    let folder = Folder::new();
+    assert!(folder.bash("mkfifo pipe").status.success());
+    let short = "--quiet --epochs 1 --series-length 300";
+    for flags in ["--save pipe", "--log pipe", "--save c --log pipe"] {
+        let child = folder.command(&format!("train {short} {flags}")).spawn();
+        let child = child.expect("a start");
+        std::thread::sleep(Duration::from_millis(300));
+        kill(&child, "-INT");
+        std::thread::sleep(Duration::from_millis(50));
+        let again = ["-INT", &child.id().to_string()].map(str::to_owned);
+        let _ = std::process::Command::new("kill").args(again).output();
+        let output = child.wait_with_output().expect("an end");
+        assert!(!output.status.success(), "{flags}: {:?}", output.status);
+    }
+}
+
 /// Ends at random moments, by `kill -9` and by two signals in a row: no file is lost, none is half
 /// written, none is left over, and the run can be gone on with to the very same end.
 fn kills(count: u64) {

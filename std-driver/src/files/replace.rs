@@ -29,10 +29,10 @@ pub(crate) fn replace_with(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let _writing = finish_writing();
     let failed = || Error::io(path, "write");
     let (target, old) = match Place::of(path)? {
         Place::Stream(target) => {
+            // Nothing is left half written, and a pipe may have no reader.
             let mut stream = File::options()
                 .append(true)
                 .open(target)
@@ -45,6 +45,7 @@ pub(crate) fn replace_with(
             (target, Some(old))
         }
     };
+    let _writing = finish_writing();
     let mut file = temporary(folder(&target)).map_err(failed())?;
     write(file.as_file_mut()).map_err(failed())?;
     if let Some(old) = old {
