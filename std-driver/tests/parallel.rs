@@ -3,6 +3,7 @@
 mod common;
 
 use common::Folder;
+use common::random::Random;
 use fused_lstm::loss::IGNORE;
 use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
 use fused_lstm_driver::checkpoint;
@@ -10,7 +11,6 @@ use fused_lstm_driver::parallel::{GradientParts, InferParts, TrainParts, cut_row
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_driver::units::InferUnits;
-use fused_lstm_tests::random::Random;
 
 const SHAPE: NetworkShape = NetworkShape {
     inputs: 3,
