@@ -261,7 +261,9 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
 
     /// Forward, softmax cross-entropy averaged over all T·B rows, and backward:
     /// everything of a training step but the update. Gives the loss; refuses a
-    /// label that is not a class.
+    /// label that is neither a class nor [`loss::IGNORE`](crate::loss::IGNORE). Rows with the
+    /// latter do not count: the mean is over the others, though the state advances through all.
+    /// If no row counts, the loss and the gradient are 0.
     ///
     /// `state` is advanced, `gradients` accumulated to, `probabilities` overwritten
     /// with the softmax; `cache` and `workspace` hold nothing of use after. The

@@ -84,11 +84,13 @@ impl<E: Elementwise> Kernel for ForEachBlock<'_, E> {
     }
 }
 
+/// Sums that [`sum_of_squares`] has under way.
+pub(crate) const CHAINS: usize = 16;
+
 /// Σ v², in an order that is the same for every level: sixteen chains, chain j
 /// over the elements j, j + 16, j + 32, …; then the chains, ascending.
 #[inline(always)]
 pub(crate) fn sum_of_squares<S: Simd>(s: S, values: &[f32]) -> f32 {
-    const CHAINS: usize = 16;
     let mut chains = [0.0f32; CHAINS];
     // A group is one step of every chain; the last may be short.
     let groups = values.chunks_exact(CHAINS);
@@ -115,7 +117,7 @@ pub(crate) fn sum_of_squares<S: Simd>(s: S, values: &[f32]) -> f32 {
 }
 
 struct Squares<'a> {
-    chains: &'a mut [f32; 16],
+    chains: &'a mut [f32; CHAINS],
     group: &'a [f32],
 }
 

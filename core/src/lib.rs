@@ -1,4 +1,4 @@
-#![doc = include_str!("../../README.md")]
+#![doc = include_str!("../README.md")]
 //! # The equations
 //!
 //! For every row of the batch and every unit, with σ the logistic sigmoid:
@@ -47,6 +47,7 @@
 //! Unsafe code stands in `simd`, `cell`, `backward`, `elementwise`, `flat`, `c`, in the modules of the
 //! matrix product, and in one line each of `packed` and `aligned`.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //!
 //! Inference gives the same bits for any number of parts, because a row's bits do not
 //! depend on its batch. In training the gradients of the parts are summed from the first
-//! part to the last, each weighted with its share of the rows: the bits depend on the
+//! part to the last, each weighted with its share of the rows that count: the bits depend on the
 //! number of parts, which is why the caller states it, and not on that of the threads.
 
 use crate::Error;
+use fused_lstm::loss::IGNORE;
 use fused_lstm::{Extent, Model, NetworkShape, PackedModel, ShapeError};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -286,7 +287,7 @@ impl TrainParts {
 
     /// [`Model::loss_gradient`] on rayon's threads: gives the loss; `x` `[T, B, I]` and
     /// `labels` `[T, B]` are read, `state` is advanced, `gradients` accumulated to and
-    /// `probabilities` `[T, B, C]` overwritten.
+    /// `probabilities` `[T, B, C]` overwritten. Rows with the label [`IGNORE`] do not count.
     pub fn loss_gradient(
         &mut self,
         model: Model,
@@ -331,8 +332,11 @@ impl TrainParts {
             })
             .collect::<Result<_, _>>()?;
         let mut loss = 0.0;
+        let counted = |labels: &[u32]| labels.iter().filter(|&&label| label != IGNORE).count();
+        // If no row counts, every part's loss and gradient is 0.
+        let all = counted(labels).max(1);
         for (own, own_loss) in self.parts.iter().zip(losses) {
-            let share = own.part.rows.len() as f32 / batch as f32;
+            let share = (counted(&own.labels) as f64 / all as f64) as f32;
             loss += share * own_loss;
             for (sum, own) in gradients.iter_mut().zip(&own.gradients) {
                 *sum += share * own;

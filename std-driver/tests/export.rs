@@ -3,11 +3,11 @@
 mod common;
 
 use common::Folder;
+use common::random::Random;
 use fused_lstm::loss::softmax;
 use fused_lstm::{Extent, Flat};
 use fused_lstm_driver::tensors;
 use fused_lstm_driver::weights::{Start, Weights};
-use fused_lstm_tests::random::Random;
 
 fn model(folder: &Folder, spoil: Option<f32>) -> Weights {
     let mut params = Random(3).vec(388, 1.0);

@@ -3,13 +3,14 @@
 mod common;
 
 use common::Folder;
+use common::random::Random;
+use fused_lstm::loss::IGNORE;
 use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
 use fused_lstm_driver::checkpoint;
 use fused_lstm_driver::parallel::{GradientParts, InferParts, TrainParts, cut_rows};
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_driver::units::InferUnits;
-use fused_lstm_tests::random::Random;
 
 const SHAPE: NetworkShape = NetworkShape {
     inputs: 3,
@@ -99,10 +100,23 @@ fn inference_has_the_same_bits_with_its_units_on_any_number_of_threads() {
 
 #[test]
 fn a_training_step_in_parts_is_that_of_the_whole_batch() {
+    let labels: Vec<u32> = (0..EXTENT.rows() as u32).map(|k| k * 7 % 3).collect();
+    holds_in_parts(&labels);
+    // Sequences of unequal lengths, the last of none: a part of its own has nothing to learn.
+    let mut padded = labels.clone();
+    for (k, label) in padded.iter_mut().enumerate() {
+        if k / 7 >= 7 - k % 7 || k % 7 == 6 {
+            *label = IGNORE;
+        }
+    }
+    holds_in_parts(&padded);
+    holds_in_parts(&vec![IGNORE; labels.len()]);
+}
+
+fn holds_in_parts(labels: &[u32]) {
     let mut random = Random(6);
     let params = random.vec(SHAPE.params_len(), 0.5);
     let x = random.vec(EXTENT.rows() * 3, 2.0);
-    let labels: Vec<u32> = (0..EXTENT.rows() as u32).map(|k| k * 7 % 3).collect();
     let start = random.vec(SHAPE.state_len(7), 1.0);
     let model = Model::new(SHAPE, &params).unwrap();
 
@@ -112,7 +126,7 @@ fn a_training_step_in_parts_is_that_of_the_whole_batch() {
         .loss_gradient(
             EXTENT,
             &x,
-            &labels,
+            labels,
             &mut state,
             &mut gradients,
             &mut probabilities,
@@ -129,7 +143,7 @@ fn a_training_step_in_parts_is_that_of_the_whole_batch() {
             let mut probabilities = vec![0.0; EXTENT.rows() * 3];
             let loss = pool.build().unwrap().install(|| {
                 let (g, p) = (&mut gradients, &mut probabilities);
-                parts.loss_gradient(model, &x, &labels, &mut state, g, p)
+                parts.loss_gradient(model, &x, labels, &mut state, g, p)
             });
             (loss.unwrap(), state, gradients, probabilities)
         };

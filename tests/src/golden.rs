@@ -1,5 +1,6 @@
 //! The reference data under `data/`.
 
+pub use crate::close::assert_close;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
@@ -96,21 +97,4 @@ pub fn from_torch(ih: &[f32], hh: &[f32], b_ih: &[f32], b_hh: &[f32]) -> Vec<f32
     let sum: Vec<f32> = b_ih.iter().zip(b_hh).map(|(a, b)| a + b).collect();
     params.extend(reorder(&sum, 1).into_iter().flatten());
     params
-}
-
-/// Asserts that every pair differs by at most `tolerance`, and gives the largest
-/// difference.
-#[track_caller]
-pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) -> f32 {
-    assert_eq!(got.len(), want.len(), "{what}: length");
-    let mut largest = 0.0f32;
-    for (k, (got, want)) in got.iter().zip(want).enumerate() {
-        let difference = (got - want).abs();
-        assert!(
-            difference <= tolerance,
-            "{what}[{k}]: {got} is {difference:e} from {want}, allowed {tolerance:e}"
-        );
-        largest = largest.max(difference);
-    }
-    largest
 }

@@ -1,0 +1,1 @@
+../examples/c/fused_lstm.h

@@ -1,0 +1,1 @@
+../../../tests/src/close.rs

@@ -1,0 +1,464 @@
+//! The losses and the training steps on them: rows that do not count, and long sums, against
+//! the oracle.
+
+use fused_lstm::loss::{self, IGNORE};
+use fused_lstm::{Classifier, Extent, Flat, Lstm, LstmState, Model, NetworkShape, ShapeError};
+use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
+use fused_lstm_tests::oracle::{self, wide};
+use fused_lstm_tests::random::Random;
+use proptest::prelude::*;
+
+/// What a training step gives: loss, gradients, outputs, state.
+#[derive(Clone, Debug, PartialEq)]
+struct Done {
+    loss: f32,
+    gradients: Vec<f32>,
+    outputs: Vec<f32>,
+    state: Vec<f32>,
+}
+
+impl Done {
+    fn bits(&self) -> Vec<u32> {
+        let all = [
+            &[self.loss][..],
+            &self.gradients,
+            &self.outputs,
+            &self.state,
+        ];
+        bits(&all.concat())
+    }
+}
+
+/// What the rows are held against.
+#[derive(Clone, Copy, Debug)]
+enum Aim<'a> {
+    Labels(&'a [u32]),
+    Targets(&'a [f32], Option<&'a [bool]>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
+    shape: NetworkShape<'a>,
+    extent: Extent,
+    params: &'a [f32],
+    x: &'a [f32],
+    state: &'a [f32],
+    aim: Aim<'a>,
+}
+
+impl Task<'_> {
+    fn width(&self) -> usize {
+        self.shape.classes.unwrap_or(self.shape.outputs())
+    }
+
+    fn run(&self) -> Result<Done, ShapeError> {
+        let Self { shape, extent, .. } = *self;
+        let model = Model::new(shape, self.params)?;
+        let mut state = self.state.to_vec();
+        let mut gradients = vec![0.0; self.params.len()];
+        let mut outputs = vec![f32::NAN; extent.rows() * self.width()];
+        let mut cache = vec![f32::NAN; shape.cache_len(extent)];
+        let mut work = vec![f32::NAN; shape.workspace_len(extent)];
+        let (s, g, o) = (&mut state, &mut gradients, &mut outputs);
+        let (c, w) = (&mut cache, &mut work);
+        let loss = match self.aim {
+            Aim::Labels(labels) => model.loss_gradient(extent, self.x, labels, s, g, o, c, w)?,
+            Aim::Targets(targets, mask) => {
+                model.squared_error_gradient(extent, self.x, targets, mask, s, g, o, c, w)?
+            }
+        };
+        Ok(Done {
+            loss,
+            gradients,
+            outputs,
+            state,
+        })
+    }
+
+    /// The same in `f64`: loss, gradients, outputs.
+    fn oracle(&self) -> (f64, Vec<f64>, Vec<f64>) {
+        let Self { shape, extent, .. } = *self;
+        let params = wide(self.params);
+        let (width, hidden) = (self.width(), shape.outputs());
+        let head_at = params.len() - shape.head().map_or(0, |head| head.params_len());
+        let run = oracle::forward(shape, &params, extent, &wide(self.x), &wide(self.state));
+        let mut outputs = match shape.head() {
+            Some(_) => oracle::dense(&params[head_at..], &run.y, hidden),
+            None => run.y.clone(),
+        };
+        let counts = |row: usize| match self.aim {
+            Aim::Labels(labels) => labels[row] != IGNORE,
+            Aim::Targets(_, mask) => mask.is_none_or(|mask| mask[row]),
+        };
+        let counted = (0..extent.rows()).filter(|&row| counts(row)).count();
+        let (mut loss, mut d) = (0.0, vec![0.0; outputs.len()]);
+        for row in 0..extent.rows() {
+            let part = row * width..(row + 1) * width;
+            let (z, d) = (&mut outputs[part.clone()], &mut d[part.clone()]);
+            match self.aim {
+                Aim::Labels(labels) => {
+                    let label = if counts(row) { labels[row] } else { 0 };
+                    let (own, p) = oracle::cross_entropy(z, &[label]);
+                    z.copy_from_slice(&p);
+                    if counts(row) {
+                        loss += own / counted as f64;
+                        for (class, (d, p)) in d.iter_mut().zip(p).enumerate() {
+                            *d = (p - f64::from(class == label as usize)) / counted as f64;
+                        }
+                    }
+                }
+                Aim::Targets(targets, _) if counts(row) => {
+                    let n = (counted * width) as f64;
+                    for ((d, z), target) in d.iter_mut().zip(z).zip(&targets[part]) {
+                        let off = *z - f64::from(*target);
+                        loss += off * off / n;
+                        *d = 2.0 * off / n;
+                    }
+                }
+                Aim::Targets(..) => {}
+            }
+        }
+        let mut dhead = vec![0.0; params.len() - head_at];
+        let dy = if shape.head().is_some() {
+            let mut dy = vec![0.0; run.y.len()];
+            for (row, d) in d.chunks(width).enumerate() {
+                for (c, d) in d.iter().enumerate() {
+                    dhead[hidden * width + c] += d;
+                    for k in 0..hidden {
+                        dhead[k * width + c] += run.y[row * hidden + k] * d;
+                        dy[row * hidden + k] += params[head_at + k * width + c] * d;
+                    }
+                }
+            }
+            dy
+        } else {
+            d
+        };
+        let dstate = vec![0.0; self.state.len()];
+        let mut gradients = oracle::backward(&run, extent, &dy, &dstate).params;
+        gradients.truncate(head_at);
+        gradients.extend(dhead);
+        (loss, gradients, outputs)
+    }
+
+    fn holds(&self) {
+        let (loss, gradients, outputs) = self.oracle();
+        each_level(|level| {
+            let done = self.run().unwrap();
+            assert!((f64::from(done.loss) - loss).abs() < 2e-6, "{level}");
+            for (what, got, want) in [
+                ("gradients", &done.gradients, &gradients),
+                ("outputs", &done.outputs, &outputs),
+            ] {
+                for (k, (&got, want)) in got.iter().zip(want).enumerate() {
+                    let off = (f64::from(got) - want).abs();
+                    assert!(off < 3e-6, "{level} {what}[{k}]: {got}, not {want}");
+                }
+            }
+        });
+    }
+}
+
+/// Two sequences of 5 and 2 steps in one batch; the right values are PyTorch's, in `f64`.
+#[test]
+fn padding_is_ignored() {
+    let shape = NetworkShape {
+        inputs: 2,
+        hidden: &[3],
+        classes: Some(3),
+    };
+    let extent = Extent { steps: 5, batch: 2 };
+    let params: Vec<f32> = (0..shape.params_len())
+        .map(|k| ((k * 37 % 23) as f32 - 11.0) / 11.0)
+        .collect();
+    let x: Vec<f32> = (0..20)
+        .map(|k| ((k * 29 % 17) as f32 - 8.0) / 8.0)
+        .collect();
+    let labels: Vec<u32> = (0..10)
+        .map(|k| {
+            if k / 2 < [5, 2][k % 2] {
+                (k * 5 % 3) as u32
+            } else {
+                IGNORE
+            }
+        })
+        .collect();
+    let state = vec![0.0; shape.state_len(2)];
+    let task = Task {
+        shape,
+        extent,
+        params: &params,
+        x: &x,
+        state: &state,
+        aim: Aim::Labels(&labels),
+    };
+    each_level(|_| {
+        let done = task.run().unwrap();
+        assert!((done.loss - 1.331_919_8).abs() < 2e-7);
+        let bias = &done.gradients[params.len() - 3..];
+        for (got, want) in bias.iter().zip([-0.256_513_37, 0.199_492_5, 0.057_020_87]) {
+            assert!((got - want).abs() < 2e-7);
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn training_steps_are_those_of_the_oracle(
+        inputs in 1usize..5,
+        hidden in prop::collection::vec(prop_oneof![6 => 1usize..12, 1 => 46usize..49], 1..4),
+        outputs in 1usize..5,
+        steps in 1usize..9,
+        batch in 1usize..5,
+        head in any::<bool>(),
+        masked in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let extent = Extent { steps, batch };
+        let classes = head.then_some(outputs);
+        let shape = NetworkShape { inputs, hidden: &hidden, classes };
+        let mut random = Random(seed);
+        let params = random.vec(shape.params_len(), 0.5);
+        let x = random.vec(extent.rows() * inputs, 1.0);
+        let state = random.vec(shape.state_len(batch), 0.5);
+        let width = classes.unwrap_or(shape.outputs());
+        let mask: Vec<bool> = (0..extent.rows()).map(|_| random.unit() < 0.6).collect();
+        let mut targets = random.vec(extent.rows() * width, 1.0);
+        for (targets, _) in targets.chunks_mut(width).zip(&mask).filter(|(_, m)| masked && !**m) {
+            targets.fill(f32::NAN);
+        }
+        let task = Task {
+            shape, extent, params: &params, x: &x, state: &state,
+            aim: Aim::Targets(&targets, masked.then_some(&mask)),
+        };
+        task.holds();
+        same_bits_at_each_level(|| {
+            let done = task.run().unwrap();
+            [&[done.loss][..], &done.gradients, &done.outputs, &done.state].concat()
+        });
+        if head {
+            let labels: Vec<u32> = mask
+                .iter()
+                .map(|&counts| {
+                    let label = (random.unit() * outputs as f32) as u32;
+                    if counts || !masked { label } else { IGNORE }
+                })
+                .collect();
+            Task { aim: Aim::Labels(&labels), ..task }.holds();
+        }
+    }
+}
+
+#[test]
+fn no_row_that_counts_is_no_gradient() {
+    for classes in [Some(2), None] {
+        let shape = NetworkShape {
+            inputs: 1,
+            hidden: &[4],
+            classes,
+        };
+        let extent = Extent { steps: 3, batch: 2 };
+        let mut random = Random(2);
+        let params = random.vec(shape.params_len(), 1.0);
+        let x = random.vec(6, 1.0);
+        let state = vec![0.0; shape.state_len(2)];
+        let targets = random.vec(6 * classes.unwrap_or(4), 1.0);
+        let task = Task {
+            shape,
+            extent,
+            params: &params,
+            x: &x,
+            state: &state,
+            aim: Aim::Targets(&targets, Some(&[false; 6])),
+        };
+        let aims = [task.aim, Aim::Labels(&[IGNORE; 6])];
+        for aim in aims.into_iter().take(classes.map_or(1, |_| 2)) {
+            each_level(|_| {
+                let done = Task { aim, ..task }.run().unwrap();
+                assert_eq!(done.loss, 0.0);
+                assert!(done.gradients.iter().all(|&g| g == 0.0));
+                assert!(done.outputs.iter().all(|y| y.is_finite()));
+                assert!(done.state.iter().all(|&s| s != 0.0));
+            });
+        }
+    }
+}
+
+#[test]
+fn both_doors_ignore_the_same_rows() {
+    type Net = Classifier<Lstm<2, 5>, 5, 3>;
+    let shape = NetworkShape {
+        inputs: 2,
+        hidden: &[5],
+        classes: Some(3),
+    };
+    let extent = Extent { steps: 3, batch: 2 };
+    let mut random = Random(4);
+    let net = Net::glorot_uniform(|| random.unit());
+    let x: [[[f32; 2]; 2]; 3] = std::array::from_fn(|_| [[random.unit(); 2]; 2]);
+    let labels = [[0, 2], [IGNORE, 1], [2, IGNORE]];
+    each_level(|_| {
+        let mut state = LstmState::<2, 5>::ZERO;
+        let (mut gradients, mut p) = (Net::ZERO, [[[0.0; 3]; 2]; 3]);
+        let (g, cache, work) = (&mut gradients, &mut Flat::zero(), &mut Flat::zero());
+        let loss = net.loss_gradient(&x, &labels, &mut state, g, &mut p, cache, work);
+        let fixed = Done {
+            loss: loss.unwrap(),
+            gradients: gradients.as_flat().to_vec(),
+            outputs: p.as_flat().to_vec(),
+            state: state.as_flat().to_vec(),
+        };
+        let task = Task {
+            shape,
+            extent,
+            params: net.as_flat(),
+            x: x.as_flat(),
+            state: &[0.0; 20],
+            aim: Aim::Labels(labels.as_flattened()),
+        };
+        assert_eq!(fixed.bits(), task.run().unwrap().bits());
+    });
+}
+
+#[test]
+fn a_mask_of_all_rows_leaves_no_trace() {
+    let mut random = Random(7);
+    let (y, target) = (random.vec(600, 1.0), random.vec(600, 1.0));
+    each_level(|_| {
+        let (mut dy, mut same) = (vec![0.0; 600], vec![1.0; 600]);
+        let loss = loss::mean_squared_error(&y, &target, &mut dy).unwrap();
+        let masked = loss::masked_mean_squared_error(3, &y, &target, &[true; 200], &mut same);
+        assert_eq!(loss.to_bits(), masked.unwrap().to_bits());
+        assert_eq!(bits(&dy), bits(&same));
+    });
+}
+
+#[test]
+fn wrong_masks_and_targets_are_refused() {
+    let length = |what, expected, got| {
+        Err(ShapeError::Length {
+            what,
+            expected,
+            got,
+        })
+    };
+    let masked = |mask: &[bool]| {
+        loss::masked_mean_squared_error(2, &[0.0; 6], &[0.0; 6], mask, &mut [0.0; 6])
+    };
+    assert_eq!(masked(&[true; 3]), Ok(0.0));
+    assert_eq!(masked(&[true; 4]), length("y", 8, 6));
+    let none = loss::masked_mean_squared_error(0, &[], &[], &[], &mut []);
+    assert_eq!(none, Err(ShapeError::Zero { what: "outputs" }));
+    let none = loss::masked_mean_squared_error(2, &[], &[], &[], &mut []);
+    assert_eq!(none, Err(ShapeError::Zero { what: "y" }));
+
+    let shape = NetworkShape {
+        inputs: 1,
+        hidden: &[2],
+        classes: Some(3),
+    };
+    let params = vec![0.0; shape.params_len()];
+    let extent = Extent { steps: 2, batch: 2 };
+    let with = |targets: &[f32], mask: &[bool]| {
+        let task = Task {
+            shape,
+            extent,
+            params: &params,
+            x: &[0.0; 4],
+            state: &[0.0; 8],
+            aim: Aim::Targets(targets, Some(mask)),
+        };
+        task.run().map(|done| done.loss)
+    };
+    assert_eq!(with(&[0.0; 12], &[true; 4]), Ok(0.0));
+    assert_eq!(with(&[0.0; 11], &[true; 4]), length("targets", 12, 11));
+    assert_eq!(with(&[0.0; 12], &[true; 3]), length("mask", 4, 3));
+    let none = with(&[], &[true; 4]);
+    assert_eq!(none, Err(ShapeError::Zero { what: "targets" }));
+}
+
+/// The relative errors of the mean losses over so many rows.
+fn errors_of_means(rows: usize) -> [f64; 2] {
+    let mut random = Random(rows as u64);
+    let mut logits = random.vec(2 * rows, 2.0);
+    let labels: Vec<u32> = (0..rows).map(|_| (random.unit() * 2.0) as u32).collect();
+    let want = logits.chunks(2).zip(&labels).map(|(z, &label)| {
+        let (own, other) = (z[label as usize], z[1 - label as usize]);
+        (f64::from(other) - f64::from(own)).exp().ln_1p()
+    });
+    let want = want.sum::<f64>() / rows as f64;
+    let mut d = vec![0.0; 2 * rows];
+    let got = loss::softmax_cross_entropy(2, &mut logits, &labels, &mut d).unwrap();
+    let of_entropy = (f64::from(got) / want - 1.0).abs();
+
+    let (y, target) = (random.vec(2 * rows, 1.0), random.vec(2 * rows, 1.0));
+    let want = y.iter().zip(&target).map(|(y, t)| f64::from(y - t).powi(2));
+    let want = want.sum::<f64>() / (2 * rows) as f64;
+    let got = loss::mean_squared_error(&y, &target, &mut d).unwrap();
+    [of_entropy, (f64::from(got) / want - 1.0).abs()]
+}
+
+#[test]
+fn means_over_a_million_rows_are_exact() {
+    each_level(|level| {
+        let errors = errors_of_means(1_000_000);
+        println!("{level}: {errors:?}");
+        assert!(errors.iter().all(|&e| e < 5e-7), "{level}: {errors:?}");
+    });
+}
+
+#[test]
+#[ignore = "takes a while"]
+fn means_over_twenty_million_rows_are_exact() {
+    each_level(|level| {
+        let errors = errors_of_means(20_000_000);
+        println!("{level}: {errors:?}");
+        assert!(errors.iter().all(|&e| e < 5e-7), "{level}: {errors:?}");
+    });
+}
+
+/// The largest error of a gradient over so many steps of a thousand rows, as a part of the
+/// largest gradient.
+fn errors_of_gradients(steps: usize) -> f64 {
+    let shape = NetworkShape {
+        inputs: 1,
+        hidden: &[4],
+        classes: Some(2),
+    };
+    let extent = Extent { steps, batch: 1000 };
+    let mut random = Random(1);
+    let params = random.vec(shape.params_len(), 0.5);
+    let x = random.vec(extent.rows(), 1.0);
+    let labels: Vec<u32> = (0..extent.rows())
+        .map(|_| u32::from(random.unit() < 0.3))
+        .collect();
+    let state = vec![0.0; shape.state_len(1000)];
+    let task = Task {
+        shape,
+        extent,
+        params: &params,
+        x: &x,
+        state: &state,
+        aim: Aim::Labels(&labels),
+    };
+    let (_, want, _) = task.oracle();
+    let largest = want.iter().fold(0.0f64, |most, g| most.max(g.abs()));
+    let errors = each_level(|_| {
+        let done = task.run().unwrap();
+        let off = done.gradients.iter().zip(&want);
+        off.fold(0.0f64, |most, (&g, w)| most.max((f64::from(g) - w).abs())) / largest
+    });
+    println!("{steps} steps: {errors:?}");
+    errors.into_iter().fold(0.0, |most, (_, e)| most.max(e))
+}
+
+/// They are plain sums over the rows of a call; the documentation says how far off.
+#[test]
+fn gradients_over_many_rows_are_as_near_as_documented() {
+    assert!(errors_of_gradients(1) < 3e-6);
+    assert!(errors_of_gradients(10) < 3e-5);
+    assert!(errors_of_gradients(100) < 3e-4);
+    assert!(errors_of_gradients(1000) < 3e-3);
+}
