@@ -233,7 +233,7 @@ fn check_levels(case: &Case) {
             &mut gradients,
         ));
         out.extend(dstate);
-        out.push(clip_by_global_norm(&mut gradients, 0.5));
+        out.push(clip_by_global_norm(&mut gradients, 0.5).unwrap());
         out.extend(gradients);
         out
     });

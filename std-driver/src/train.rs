@@ -180,8 +180,9 @@ impl Trainer {
     }
 
     /// One step: forward, loss, backward, update. `None` at the end of the run. A loss
-    /// that is not finite ends the run: its weights are those before the step, but its
-    /// state has moved on, and it is not saved any more.
+    /// that is not finite ends the run, as does an update that is refused because a gradient is
+    /// not or a slot or weight would not be: the weights are those before the step, but the
+    /// state has moved on, and the run is not saved any more.
     pub fn step(&mut self) -> Result<Option<Step>, Error> {
         if self.done >= self.steps() {
             return Ok(None);
@@ -229,13 +230,21 @@ impl Trainer {
                 loss,
             });
         }
-        if let Some(norm) = self.settings.clip_norm {
-            clip_by_global_norm(&mut buffers.gradients, norm);
-        }
         // Beyond 2³² Adam's corrections have long been 1.
         let count = u32::try_from(self.done + 1).unwrap_or(u32::MAX);
         let optimizer = self.settings.optimizer();
-        optimizer.update(count, &mut self.params, &buffers.gradients, &mut self.slots)?;
+        let (params, slots) = (&mut self.params, &mut self.slots);
+        let gradients = &mut buffers.gradients;
+        let clipped = match self.settings.clip_norm {
+            Some(norm) => clip_by_global_norm(gradients, norm).map(drop),
+            None => Ok(()),
+        };
+        if let Err(refused) =
+            clipped.and_then(|()| optimizer.update(count, params, gradients, slots))
+        {
+            self.failed = true;
+            return Err(refused.into());
+        }
         let step = Step {
             step: self.done,
             epoch,
