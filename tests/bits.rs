@@ -5,8 +5,8 @@ use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
 use fused_lstm::{
-    Classifier, Extent, Flat, LayerShape, Level, Lstm, LstmState, Model, Network, NetworkShape,
-    Packed, PackedModel, Stack, Turn, activation, init, loss,
+    Classifier, Extent, Flat, LayerShape, LayerUnits, Level, Lstm, LstmState, Model, Network,
+    NetworkShape, Packed, PackedModel, Stack, Turn, activation, init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -233,7 +233,7 @@ fn check_levels(case: &Case) {
             &mut gradients,
         ));
         out.extend(dstate);
-        out.push(clip_by_global_norm(&mut gradients, 0.5));
+        out.push(clip_by_global_norm(&mut gradients, 0.5).unwrap());
         out.extend(gradients);
         out
     });
@@ -548,6 +548,48 @@ fn packed_models_give_the_same_bits() {
             [y, state].concat()
         });
     }
+}
+
+/// Packed units say themselves where they begin, so that a copy is right wherever it lies.
+#[test]
+fn copies_of_packed_units_are_right_at_any_place() {
+    let layer = LayerShape {
+        inputs: 3,
+        hidden: 20,
+    };
+    let mut random = Random(14);
+    let params = random.vec(layer.params_len(), 0.5);
+    let (x, h) = (random.vec(3, 1.0), random.vec(20, 1.0));
+    let len = LayerUnits::len(layer, 7);
+    let step = |packed: &[f32]| {
+        let part = LayerUnits::new(layer, 7, packed).unwrap();
+        let (mut sums, mut c, mut own) = ([0.0; 28], [0.5; 7], [0.0; 7]);
+        part.input_sums(1, &x, &mut sums).unwrap();
+        let turn = &mut Turn::default();
+        part.step(1, &h, &mut sums, &mut c, &mut own, turn).unwrap();
+        bits(&[&sums[..], &c, &own].concat())
+    };
+    each_level(|_| {
+        // Whatever the alignment at which it is packed, and that of the copy.
+        let mut room = vec![0.0; len + 16];
+        let mut results = Vec::new();
+        for at in 0..16 {
+            LayerUnits::pack(layer, 9..16, &params, &mut room[at..at + len]).unwrap();
+            results.push(step(&room[at..at + len]));
+            let packed = room[at..at + len].to_vec();
+            for to in 0..16 {
+                let mut copy = vec![f32::NAN; len + 16];
+                copy[to..to + len].copy_from_slice(&packed);
+                results.push(step(&copy[to..to + len]));
+            }
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        // Numbers that nobody packed do no harm.
+        for bad in [f32::NAN, f32::INFINITY, -1.0, 1e9] {
+            room[..len].fill(bad);
+            assert!(LayerUnits::new(layer, 7, &room[..len]).is_ok());
+        }
+    });
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The C interface: it gives what the Rust one gives, and refuses every buffer that it cannot use.
 
 use fused_lstm::c::*;
-use fused_lstm::optimizer::{Adagrad, Adam, Sgd, clip_by_global_norm};
+use fused_lstm::loss::IGNORE;
+use fused_lstm::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
 use fused_lstm::{Extent, Model, NetworkShape, loss};
 use fused_lstm_tests::levels::bits;
 use fused_lstm_tests::random::Random;
@@ -119,7 +120,8 @@ impl Buffers {
         let mut memory = random.vec(lens.iter().sum(), 0.5);
         let at = lens[0] + lens[1];
         for label in &mut memory[at..at + lens[2]] {
-            *label = f32::from_bits((random.unit() * classes as f32) as u32);
+            let class = (random.unit() * classes as f32) as u32;
+            *label = f32::from_bits(if random.unit() < 0.2 { IGNORE } else { class });
         }
         Self { memory, lens }
     }
@@ -189,6 +191,7 @@ proptest! {
         let (mut c_y, mut c_scratch) = (vec![0.0; lens.y], vec![0.0; lens.scratch]);
         let (mut y, mut scratch) = (c_y.clone(), c_scratch.clone());
         let (mut c_p, mut p) = (vec![0.0; lens.probabilities], vec![0.0; lens.probabilities]);
+        let mut c_z = p.clone();
         // SAFETY: each buffer is as long as it says.
         let statuses = unsafe {
             [
@@ -199,16 +202,138 @@ proptest! {
                 fused_lstm_probabilities(
                     &c_shape, read(params), steps, batch, read(&c_y), write(&mut c_p),
                 ),
+                fused_lstm_logits(
+                    &c_shape, read(params), steps, batch, read(&c_y), write(&mut c_z),
+                ),
             ]
         };
-        prop_assert_eq!(statuses, [Status::Ok; 2]);
+        prop_assert_eq!(statuses, [Status::Ok; 3]);
         let model = Model::new(shape, params).unwrap();
         model.infer(extent, x, rust_state, &mut y, &mut scratch).unwrap();
         model.logits(extent, &y, &mut p).unwrap();
+        prop_assert_eq!(bits(&c_z), bits(&p));
         loss::softmax(classes, &mut p).unwrap();
         prop_assert_eq!(bits(c_state), bits(rust_state));
         prop_assert_eq!((bits(&c_y), bits(&c_p)), (bits(&y), bits(&p)));
     }
+}
+
+/// The training step on squared error, with a head and without, masked and not.
+#[test]
+fn squared_errors_give_the_same_bits() {
+    let hidden = [4, 5];
+    for (classes, masked) in [(3, false), (3, true), (0, false), (0, true)] {
+        let c_shape = shape(6, &hidden, classes);
+        let lens = lengths(&c_shape, 2, 3);
+        assert_eq!(
+            lens.outputs,
+            if classes == 0 {
+                lens.y
+            } else {
+                lens.probabilities
+            }
+        );
+        let mut random = Random(8);
+        let (params, x) = (random.vec(lens.params, 0.5), random.vec(lens.x, 1.0));
+        let (targets, bytes) = (random.vec(lens.outputs, 1.0), [1, 0, 255, 1, 0, 1]);
+        let mask = Mask {
+            data: if masked {
+                bytes.as_ptr()
+            } else {
+                std::ptr::null()
+            },
+            len: if masked { 6 } else { 0 },
+        };
+        let room = || {
+            [
+                lens.state,
+                lens.params,
+                lens.outputs,
+                lens.cache,
+                lens.workspace,
+            ]
+            .map(|len| vec![0.25; len])
+        };
+        let mut through_c = room();
+        let [state, gradients, outputs, cache, work] = &mut through_c;
+        let mut c_loss = 0.0;
+        // SAFETY: each buffer is as long as it says.
+        let status = unsafe {
+            fused_lstm_squared_error_gradient(
+                &c_shape,
+                read(&params),
+                2,
+                3,
+                read(&x),
+                read(&targets),
+                mask,
+                write(state),
+                write(gradients),
+                write(outputs),
+                write(cache),
+                write(work),
+                &mut c_loss,
+            )
+        };
+        assert_eq!(status, Status::Ok);
+        let network = NetworkShape {
+            inputs: 6,
+            hidden: &hidden,
+            classes: (classes > 0).then_some(classes),
+        };
+        let mut through_rust = room();
+        let [state, gradients, outputs, cache, work] = &mut through_rust;
+        let extent = Extent { steps: 2, batch: 3 };
+        let mask = bytes.map(|byte| byte != 0);
+        let mask = masked.then_some(&mask[..]);
+        let model = Model::new(network, &params).unwrap();
+        let loss = model.squared_error_gradient(
+            extent, &x, &targets, mask, state, gradients, outputs, cache, work,
+        );
+        assert_eq!(c_loss.to_bits(), loss.unwrap().to_bits());
+        assert_eq!(bits(&through_c.concat()), bits(&through_rust.concat()));
+    }
+}
+
+#[test]
+fn numbers_without_an_end_are_refused() {
+    let mut params = [1.0, 2.0];
+    let mut slots = [0.5; 4];
+    let mut norm = 42.0;
+    for bad in [f32::NAN, f32::INFINITY, 2e19] {
+        let mut gradients = [0.5, bad];
+        let before = bits(&gradients);
+        // SAFETY: each buffer is as long as it says, here and below.
+        let updates = unsafe {
+            let (w, g) = (write(&mut params), read(&gradients));
+            let (one, two) = (write(&mut slots[..2]), write(&mut slots));
+            [
+                fused_lstm_adagrad_update(0.1, 0.0, w, g, one),
+                fused_lstm_adam_update(0.1, 1, w, g, two),
+                fused_lstm_rmsprop_update(0.1, 0.9, 0.0, 1e-8, 0, w, g, two),
+            ]
+        };
+        assert_eq!(updates, [Status::NotFinite; 3]);
+        if !bad.is_finite() {
+            // SAFETY: as above.
+            let others = unsafe {
+                let (w, g, one) = (write(&mut params), read(&gradients), write(&mut slots[..2]));
+                [
+                    fused_lstm_sgd_update(0.1, w, g),
+                    fused_lstm_momentum_update(0.1, 0.9, 0, w, g, one),
+                    fused_lstm_clip_by_global_norm(write(&mut gradients), 1.0, &mut norm),
+                ]
+            };
+            assert_eq!(others, [Status::NotFinite; 3]);
+        }
+        assert_eq!(bits(&gradients), before);
+    }
+    for clip in [0.0, -1.0, f32::NAN] {
+        // SAFETY: as above.
+        let status = unsafe { fused_lstm_clip_by_global_norm(write(&mut slots), clip, &mut norm) };
+        assert_eq!(status, Status::NotPositive);
+    }
+    assert_eq!((params, slots, norm), ([1.0, 2.0], [0.5; 4], 42.0));
 }
 
 #[test]
@@ -264,11 +389,61 @@ fn updates_give_the_same_bits() {
     );
     assert_eq!(c, rust);
 
+    for nesterov in [0, 1] {
+        // SAFETY: as above.
+        let c = after(
+            &mut |params, slots| unsafe {
+                let (params, slots) = (write(params), write(slots));
+                let g = read(&gradients);
+                let status = fused_lstm_momentum_update(0.3, 0.9, nesterov, params, g, slots);
+                assert_eq!(status, Status::Ok);
+            },
+            1,
+        );
+        let momentum = Momentum {
+            learning_rate: 0.3,
+            momentum: 0.9,
+            nesterov: nesterov == 1,
+        };
+        let rust = after(
+            &mut |params, slots| momentum.update(params, &gradients, slots).unwrap(),
+            1,
+        );
+        assert_eq!(c, rust);
+    }
+
+    for (rms, inside) in [(RmsProp::tensorflow(0.3), 1), (RmsProp::pytorch(0.3), 0)] {
+        // SAFETY: as above.
+        let c = after(
+            &mut |params, slots| unsafe {
+                let (params, slots) = (write(params), write(slots));
+                let (decay, g) = (rms.decay, read(&gradients));
+                let status = fused_lstm_rmsprop_update(
+                    0.3,
+                    decay,
+                    0.0,
+                    rms.epsilon,
+                    inside,
+                    params,
+                    g,
+                    slots,
+                );
+                assert_eq!(status, Status::Ok);
+            },
+            2,
+        );
+        let rust = after(
+            &mut |params, slots| rms.update(params, &gradients, slots).unwrap(),
+            2,
+        );
+        assert_eq!(c, rust);
+    }
+
     let (mut c, mut rust, mut norm) = (gradients.clone(), gradients.clone(), 0.0);
     // SAFETY: as above.
     let status = unsafe { fused_lstm_clip_by_global_norm(write(&mut c), 1.0, &mut norm) };
     assert_eq!(status, Status::Ok);
-    assert_eq!(norm, clip_by_global_norm(&mut rust, 1.0));
+    assert_eq!(norm, clip_by_global_norm(&mut rust, 1.0).unwrap());
     assert_eq!(bits(&c), bits(&rust));
 }
 
@@ -452,9 +627,175 @@ fn no_function_takes_buffers_that_overlap() {
             fused_lstm_adam_update(0.1, 1, params, read(gradients, 8), slots)
         },
     );
-    let sizes = write(hidden.as_ptr().cast_mut().cast(), lens.params);
-    let context = std::ptr::null_mut();
-    // SAFETY: the sizes are read, and then the call is refused.
-    let status = unsafe { fused_lstm_init(&shape, sizes, Some(draw), context) };
-    assert_eq!(status, Status::Overlap);
+    let all = [lens.params, lens.y, lens.probabilities];
+    // SAFETY: as long as they say, or refused.
+    every_overlap("logits", all, 2..3, |[params, y, out]| unsafe {
+        let (params, y) = (read(params, lens.params), read(y, lens.y));
+        fused_lstm_logits(&shape, params, 2, 3, y, write(out, lens.probabilities))
+    });
+    let all = [
+        lens.params,
+        lens.x,
+        lens.outputs,
+        lens.labels,
+        lens.state,
+        lens.params,
+        lens.outputs,
+        lens.cache,
+        lens.workspace,
+        1,
+    ];
+    every_overlap(
+        "squared error",
+        all,
+        4..10,
+        // SAFETY: as long as they say, or refused.
+        |[
+            params,
+            x,
+            targets,
+            mask,
+            state,
+            gradients,
+            y,
+            cache,
+            work,
+            loss,
+        ]| unsafe {
+            let mask = Mask {
+                data: mask.cast(),
+                len: lens.labels,
+            };
+            fused_lstm_squared_error_gradient(
+                &shape,
+                read(params, lens.params),
+                2,
+                3,
+                read(x, lens.x),
+                read(targets, lens.outputs),
+                mask,
+                write(state, lens.state),
+                write(gradients, lens.params),
+                write(y, lens.outputs),
+                write(cache, lens.cache),
+                write(work, lens.workspace),
+                loss,
+            )
+        },
+    );
+    every_overlap(
+        "momentum",
+        [8, 8, 8],
+        1..3,
+        // SAFETY: as long as they say, or refused.
+        |[gradients, params, slots]| unsafe {
+            let (params, slots) = (write(params, 8), write(slots, 8));
+            fused_lstm_momentum_update(0.1, 0.9, 0, params, read(gradients, 8), slots)
+        },
+    );
+    every_overlap(
+        "rmsprop",
+        [8, 8, 16],
+        1..3,
+        // SAFETY: as long as they say, or refused.
+        |[gradients, params, slots]| unsafe {
+            let (params, slots) = (write(params, 8), write(slots, 16));
+            fused_lstm_rmsprop_update(0.1, 0.9, 0.0, 1e-8, 0, params, read(gradients, 8), slots)
+        },
+    );
+}
+
+/// What is written may be neither the sizes nor the list of them.
+#[test]
+fn no_function_writes_over_the_sizes() {
+    let mut hidden = [4, 5];
+    let mut sizes = shape(6, &hidden, 3);
+    let lens = lengths(&sizes, 2, 3);
+    let at = [
+        (&raw mut sizes).cast::<f32>(),
+        hidden.as_mut_ptr().cast::<f32>(),
+    ];
+    let sizes = &raw const sizes;
+    let buffers = |len: usize| vec![0.5f32; len];
+    for at in at {
+        // Aligned for either, and as long as needed, but not there: the call is refused.
+        let over = |len| Floats { data: at, len };
+        let (params, x, y) = (buffers(lens.params), buffers(lens.x), buffers(lens.y));
+        let mut written = [
+            lens.state,
+            lens.params,
+            lens.probabilities,
+            lens.cache,
+            lens.workspace,
+            lens.y,
+            lens.scratch,
+        ]
+        .map(buffers);
+        let mut loss = 0.0;
+        let labels = vec![0u32; lens.labels];
+        let labels = Labels {
+            data: labels.as_ptr(),
+            len: labels.len(),
+        };
+        let mask = Mask {
+            data: std::ptr::null(),
+            len: 0,
+        };
+        // SAFETY: what overlaps the sizes is refused; all else is as long as it says.
+        unsafe {
+            let status = fused_lstm_lengths(sizes, 2, 3, at.cast());
+            assert_eq!(status, Status::Overlap);
+            let context = std::ptr::null_mut();
+            let status = fused_lstm_init(sizes, over(lens.params), Some(draw), context);
+            assert_eq!(status, Status::Overlap);
+            let (p, h) = (read(&params), read(&y));
+            let status = fused_lstm_logits(sizes, p, 2, 3, h, over(lens.probabilities));
+            assert_eq!(status, Status::Overlap);
+            let status = fused_lstm_probabilities(sizes, p, 2, 3, h, over(lens.probabilities));
+            assert_eq!(status, Status::Overlap);
+            for one in 0..7 {
+                let mut to = written.each_mut().map(|v| write(v));
+                to[one].data = at;
+                let [state, gradients, probabilities, cache, work, y, scratch] = to;
+                let x = read(&x);
+                if matches!(one, 0 | 5 | 6) {
+                    let status = fused_lstm_infer(sizes, p, 2, 3, x, state, y, scratch);
+                    assert_eq!(status, Status::Overlap);
+                }
+                if one < 5 {
+                    let status = fused_lstm_loss_gradient(
+                        sizes,
+                        p,
+                        2,
+                        3,
+                        x,
+                        labels,
+                        state,
+                        gradients,
+                        probabilities,
+                        cache,
+                        work,
+                        &mut loss,
+                    );
+                    assert_eq!(status, Status::Overlap);
+                    let status = fused_lstm_squared_error_gradient(
+                        sizes,
+                        p,
+                        2,
+                        3,
+                        x,
+                        read(&written[2]),
+                        mask,
+                        state,
+                        gradients,
+                        probabilities,
+                        cache,
+                        work,
+                        &mut loss,
+                    );
+                    assert_eq!(status, Status::Overlap);
+                }
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
-//! The sum is one chain: the bias, the inputs ascending, the hidden units ascending.
+//! New states below [`SMALLEST_STATE`] are zero. The sum is one chain: the bias, the inputs ascending, the hidden units ascending.
 //! For few rows or units the sums of all four gates stay in registers until the
 //! activations are taken ([`step`], [`step_from_sums`]); otherwise a matrix product
 //! leaves them in memory, and [`Activate`] takes up from there.
@@ -663,6 +663,35 @@ fn last<V: Copy, const N: usize>(vectors: [V; N]) -> V {
     vectors[N - 1]
 }
 
+/// The smallest magnitude of a cell or hidden state, 2⁻⁶³: a step makes what is smaller +0, at
+/// every level and behind every door.
+///
+/// The state of a network that hears silence decays. Without this rule it would end in subnormal
+/// numbers, with which some processors take several times as long, and stay there. The square of
+/// 2⁻⁶³, which tanh takes, is the smallest that is not subnormal. NaN stays NaN. Gradients are those
+/// of the formulas without this rule.
+///
+/// ```
+/// use fused_lstm::{Flat, Lstm, LstmState, Network, SMALLEST_STATE};
+///
+/// let net = Lstm::<1, 4>::ZERO; // forget gates of 0.5
+/// let mut state = LstmState::<1, 4>::ZERO;
+/// state.c = [[1.0; 4]];
+/// for _ in 0..64 {
+///     net.step(&[[[0.0]]], &mut state, &mut Flat::zero());
+///     assert!(state.c[0][0] == 0.0 || state.c[0][0] >= SMALLEST_STATE);
+/// }
+/// assert_eq!(state, LstmState::ZERO);
+/// ```
+pub const SMALLEST_STATE: f32 = 1.0 / (1u64 << 63) as f32;
+
+/// A state, or +0 if it is below [`SMALLEST_STATE`].
+#[inline(always)]
+fn state<S: Simd>(s: S, v: S::V) -> S::V {
+    // NaN is not less.
+    s.if_less(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
+}
+
 /// The gates, the cell state and the hidden state.
 type Activated<V> = ([V; 4], V, V);
 
@@ -673,8 +702,9 @@ fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
     let [i, j, f, o] = sums;
     let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
     let c = s.fma(f, c, s.mul(i, j));
+    // tanh need not wait: of a state that becomes zero it is below the bound too, and so is h.
     let h = s.mul(o, s.tanh(c));
-    ([i, j, f, o], c, h)
+    ([i, j, f, o], state(s, c), state(s, h))
 }
 
 /// [`activate`] for `N` vectors as `PAIRS` of twice the lanes.

@@ -1,8 +1,8 @@
-//! What can be wrong with an argument: a length, an empty size, a label.
+//! What can be wrong with an argument: a length, an empty size, a label, a number.
 
 use core::fmt;
 
-/// Why a call was refused. Nothing was read or written when it is returned.
+/// Why a call was refused. Nothing was written when it is returned.
 ///
 /// ```
 /// use fused_lstm::{Extent, NetworkShape, ShapeError};
@@ -41,6 +41,16 @@ pub enum ShapeError {
     },
     /// The model has no dense head, and the call needs one.
     NoHead,
+    /// A number is NaN or infinite, or would become so: no training goes on from there.
+    NotFinite {
+        /// The buffer that it is in.
+        what: &'static str,
+    },
+    /// A number that must be above zero is not, or is NaN.
+    NotPositive {
+        /// The argument's name.
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for ShapeError {
@@ -66,6 +76,10 @@ impl fmt::Display for ShapeError {
                 )
             }
             Self::NoHead => f.write_str("the model has no dense head"),
+            Self::NotFinite { what } => {
+                write!(f, "{what}: expected finite numbers, got NaN or infinity")
+            }
+            Self::NotPositive { what } => write!(f, "{what}: expected a number above 0"),
         }
     }
 }

@@ -16,6 +16,9 @@ use core::ops::Range;
 /// The parameters of U of a layer's H units, over a buffer that holds them packed. The bits
 /// that come out are those of the whole layer.
 ///
+/// The kernels begin with a line of the caches, and the buffer says where that is in it. So it may
+/// be copied or moved; where lines lie otherwise then, it is right but read more slowly.
+///
 /// ```
 /// use fused_lstm::{Flat, LayerShape, LayerUnits, Lstm, LstmState, Network, Turn};
 ///
@@ -53,15 +56,15 @@ impl<'a> LayerUnits<'a> {
     #[inline]
     pub const fn len(layer: LayerShape, units: usize) -> usize {
         let rows = layer.inputs.saturating_add(layer.hidden).saturating_add(1);
-        // They begin with a line of the caches, wherever the buffer does.
+        // They begin with a line of the caches, wherever the buffer does; before them is the
+        // distance.
         rows.saturating_mul(4)
             .saturating_mul(units)
-            .saturating_add(LINE - 1)
+            .saturating_add(LINE)
     }
 
     /// Packs the parameters of these units of a layer, of [`LayerShape::params_len`] numbers,
-    /// into `to`, of [`len`](Self::len). It begins at another place of `to` if that is moved
-    /// to where lines of the caches lie otherwise: pack again after that.
+    /// into `to`, of [`len`](Self::len), which is overwritten.
     pub fn pack(
         layer: LayerShape,
         units: Range<usize>,
@@ -78,7 +81,12 @@ impl<'a> LayerUnits<'a> {
             });
         }
         check_len("to", Self::len(layer, units.len()), to.len())?;
-        let (recurrent, input, bias) = cut(layer, units.len(), to);
+        let Some((distance, rest)) = to.split_first_mut() else {
+            return Ok(());
+        };
+        let before = rest.len() - from_line(&*rest).len();
+        *distance = before as f32;
+        let (recurrent, input, bias) = cut(layer, units.len(), before, rest);
         let (of_inputs, of_hidden) = params.split_kernel(layer);
         pack_units(layer.hidden, units.clone(), recurrent, of_hidden);
         let gates = of_inputs
@@ -97,7 +105,10 @@ impl<'a> LayerUnits<'a> {
     pub fn new(layer: LayerShape, units: usize, packed: &'a [f32]) -> Result<Self, ShapeError> {
         check(layer, units)?;
         check_len("packed", Self::len(layer, units), packed.len())?;
-        let (recurrent, input, bias) = cut(layer, units, packed);
+        let (distance, rest) = packed.split_first().unwrap_or((&0.0, &[]));
+        // Of numbers that nobody packed only the place is held within the buffer.
+        let before = (*distance as usize).min(LINE - 1);
+        let (recurrent, input, bias) = cut(layer, units, before, rest);
         Ok(Self {
             layer,
             units,
@@ -174,8 +185,9 @@ fn check(layer: LayerShape, units: usize) -> Result<(), ShapeError> {
 }
 
 /// The recurrent kernel, the inputs' kernel, the bias.
-fn cut<S: Cut>(layer: LayerShape, units: usize, packed: S) -> (S, S, S) {
-    let (recurrent, rest) = from_line(packed).cut(layer.hidden * 4 * units);
+fn cut<S: Cut>(layer: LayerShape, units: usize, before: usize, packed: S) -> (S, S, S) {
+    let (_, packed) = packed.cut(before);
+    let (recurrent, rest) = packed.cut(layer.hidden * 4 * units);
     let (input, rest) = rest.cut(layer.inputs * 4 * units);
     let (bias, _) = rest.cut(4 * units);
     (recurrent, input, bias)

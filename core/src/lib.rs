@@ -9,6 +9,8 @@
 //! h' = σ(o)·tanh(c')
 //! ```
 //!
+//! New states below [`SMALLEST_STATE`], 2⁻⁶³, are zero, so that none ends in subnormal numbers.
+//!
 //! # Letters
 //!
 //! T time steps, B batch rows, I inputs, H hidden units, L layers, C classes. Buffers
@@ -86,6 +88,7 @@ mod tile;
 mod transpose;
 
 pub use aligned::Aligned;
+pub use cell::SMALLEST_STATE;
 pub use classifier::{Classifier, ClassifierWorkspace, Dense};
 pub use error::ShapeError;
 pub use flat::Flat;

@@ -5,6 +5,12 @@
 //! in the parameters' order ([`Optimizer::slots_len`]). Before the first step the
 //! slots are set with `init_slots`. `step` counts the updates from 1.
 //!
+//! An update that would leave numbers from which no training goes on is refused with
+//! [`ShapeError::NotFinite`] before a weight or a slot has changed: if a gradient is not finite
+//! (`"gradients"`), if a new slot would not be (`"slots"`: the square of a gradient of 2e19 is
+//! infinite), and for [`Sgd`] and [`Momentum`], whose step grows with the gradient, if a new
+//! weight would not be (`"params"`). The steps of the others are bounded by the learning rate.
+//!
 //! TensorFlow and PyTorch mean different things by the same names; the
 //! constructors `tensorflow` and `pytorch` hold what each of them does by
 //! default:
@@ -16,7 +22,9 @@
 //! | [`RmsProp`] | mean square starts at 1, epsilon 1e-10 inside the root, decay 0.9 | starts at 0, epsilon 1e-8 outside, decay 0.99 |
 //! | [`Momentum`] | the same | the same, without dampening |
 
-use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_squares};
+use crate::elementwise::{
+    Block, Elementwise, Probe, all_well, for_each_block, sum_of_scaled_squares, sum_of_squares,
+};
 use crate::error::{ShapeError, check_len};
 use crate::layout::Cut;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -231,8 +239,19 @@ impl Optimizer {
         others.fill(0.0);
     }
 
-    /// One update: `params` is changed, `gradients` read, `slots` changed.
-    /// `step` is 1 for the first update; only [`Adam`] looks at it.
+    /// One update: `params` is changed, `gradients` read, `slots` changed, or nothing if the
+    /// update is refused. `step` is 1 for the first update; only [`Adam`] looks at it.
+    ///
+    /// ```
+    /// use fused_lstm::ShapeError;
+    /// use fused_lstm::optimizer::{Adagrad, Optimizer};
+    ///
+    /// let optimizer = Optimizer::Adagrad(Adagrad::tensorflow(0.3));
+    /// let (mut params, mut slots) = ([1.0], [0.1]);
+    /// let refused = optimizer.update(1, &mut params, &[2e19], &mut slots); // its square is infinite
+    /// assert_eq!(refused, Err(ShapeError::NotFinite { what: "slots" }));
+    /// assert_eq!((params, slots), ([1.0], [0.1]));
+    /// ```
     pub fn update(
         &self,
         step: u32,
@@ -261,19 +280,33 @@ struct Update<'a, R> {
 /// One optimizer's formula: new parameters and slots.
 trait Rule: Copy {
     const SLOTS: usize;
+    /// Whether the step is bounded, however large the gradient.
+    const BOUNDED: bool = true;
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]);
+}
+
+impl<R: Rule> Update<'_, R> {
+    /// What the rule makes of one place, and its gradient.
+    #[inline(always)]
+    fn apply<S: Simd, const WHOLE: bool>(
+        &self,
+        s: S,
+        at: Block<S, WHOLE>,
+    ) -> (S::V, S::V, [S::V; 2]) {
+        let mut slots = [s.splat(0.0); 2];
+        for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
+            *v = at.load(slot);
+        }
+        let gradient = at.load(self.gradients);
+        let (w, slots) = self.rule.apply(s, at.load(self.params), gradient, slots);
+        (gradient, w, slots)
+    }
 }
 
 impl<R: Rule> Elementwise for Update<'_, R> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
-        let mut slots = [s.splat(0.0); 2];
-        for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
-            *v = at.load(slot);
-        }
-        let (w, slots) = self
-            .rule
-            .apply(s, at.load(self.params), at.load(self.gradients), slots);
+        let (_, w, slots) = self.apply(s, at);
         at.store(self.params, w);
         for (v, slot) in slots.into_iter().zip(&mut self.slots).take(R::SLOTS) {
             at.store(slot, v);
@@ -281,11 +314,48 @@ impl<R: Rule> Elementwise for Update<'_, R> {
     }
 }
 
-impl<R: Rule> Kernel for Update<'_, R> {
-    type Output = ();
+/// Whether an update leaves finite numbers: the gradients and the new slots, and unless `slots`
+/// are all that is asked for, the new parameters of a rule without bounds.
+struct Finite<'a, 'b, R> {
+    update: &'a Update<'b, R>,
+    slots: bool,
+}
+
+impl<R: Rule> Probe for Finite<'_, '_, R> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        for_each_block(s, self.params.len(), &mut self);
+    fn block<S: Simd, const WHOLE: bool>(&self, s: S, at: Block<S, WHOLE>) -> S::V {
+        let zero = s.splat(0.0);
+        let (gradient, w, slots) = self.update.apply(s, at);
+        // 0·v is NaN if v is not finite.
+        let mut sum = s.mul(gradient, zero);
+        for slot in slots.into_iter().take(R::SLOTS) {
+            sum = s.fma(slot, zero, sum);
+        }
+        if const { !R::BOUNDED } && !self.slots {
+            sum = s.fma(w, zero, sum);
+        }
+        sum
+    }
+}
+
+impl<R: Rule> Kernel for Update<'_, R> {
+    type Output = Result<(), ShapeError>;
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) -> Self::Output {
+        let (len, update) = (self.params.len(), &self);
+        let finite = |slots| all_well(s, len, &Finite { update, slots });
+        if !finite(false) {
+            let what = if self.gradients.iter().any(|g| !g.is_finite()) {
+                "gradients"
+            } else if const { !R::BOUNDED } && (R::SLOTS == 0 || finite(true)) {
+                "params"
+            } else {
+                "slots"
+            };
+            return Err(ShapeError::NotFinite { what });
+        }
+        for_each_block(s, len, &mut self);
+        Ok(())
     }
 }
 
@@ -303,8 +373,7 @@ fn run<R: Rule>(
         gradients,
         slots: [first, second],
         rule,
-    });
-    Ok(())
+    })
 }
 
 impl Sgd {
@@ -323,6 +392,7 @@ impl Sgd {
 
 impl Rule for Sgd {
     const SLOTS: usize = 0;
+    const BOUNDED: bool = false;
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]) {
         (s.fma(s.splat(-self.learning_rate), g, w), slots)
@@ -352,6 +422,7 @@ impl Momentum {
 
 impl Rule for Momentum {
     const SLOTS: usize = 1;
+    const BOUNDED: bool = false;
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
         let momentum = s.splat(self.momentum);
@@ -503,21 +574,36 @@ impl Rule for RmsProp {
 
 /// Scales `gradients` so that their norm is at most `clip_norm`, and gives the
 /// norm that they had: TensorFlow's `clip_by_global_norm` of all of them as one
-/// vector. If that norm is not finite, every gradient becomes NaN.
+/// vector.
+///
+/// The squares may be beyond the range of `f32` as long as the gradients are not; the norm that is
+/// given is infinite if it is itself beyond. Gradients that are not finite are refused with
+/// [`ShapeError::NotFinite`], a `clip_norm` that is not above zero with
+/// [`ShapeError::NotPositive`], and `gradients` stays as it was.
 ///
 /// ```
 /// use fused_lstm::optimizer::clip_by_global_norm;
 ///
 /// let mut gradients = [3.0, 4.0];
-/// assert_eq!(clip_by_global_norm(&mut gradients, 1.0), 5.0);
+/// assert_eq!(clip_by_global_norm(&mut gradients, 1.0)?, 5.0);
 /// assert!((gradients[0] - 0.6).abs() < 1e-7 && (gradients[1] - 0.8).abs() < 1e-7);
-/// assert_eq!(clip_by_global_norm(&mut gradients, 10.0), 1.0); // and no change
+/// assert_eq!(clip_by_global_norm(&mut gradients, 10.0)?, 1.0); // and no change
+///
+/// let mut gradients = [2e19, 0.0];
+/// assert_eq!(clip_by_global_norm(&mut gradients, 1.0)?, 2e19);
+/// assert_eq!(gradients, [1.0, 0.0]);
+/// # Ok::<(), fused_lstm::ShapeError>(())
 /// ```
-pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> f32 {
-    dispatch(Clip {
-        gradients,
-        clip_norm,
-    })
+pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
+    // NaN is not above zero either.
+    if clip_norm > 0.0 {
+        dispatch(Clip {
+            gradients,
+            clip_norm,
+        })
+    } else {
+        Err(ShapeError::NotPositive { what: "clip_norm" })
+    }
 }
 
 struct Clip<'a> {
@@ -526,20 +612,38 @@ struct Clip<'a> {
 }
 
 impl Kernel for Clip<'_> {
-    type Output = f32;
+    type Output = Result<f32, ShapeError>;
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let norm = libm::sqrtf(sum_of_squares(s, self.gradients));
-        if norm > self.clip_norm || !norm.is_finite() {
-            let scale = if norm.is_finite() {
-                self.clip_norm / norm
-            } else {
-                f32::NAN
-            };
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        /// Times this the square of the largest number, and times its inverse that of the
+        /// smallest, is well within the range of `f32`.
+        const DOWN: f32 = 1.0 / UP;
+        const UP: f32 = (1u128 << 100) as f32;
+        /// Squares that underflow leave no trace in a sum from here on.
+        const SMALL: f32 = 1.0 / (1u128 << 90) as f32;
+
+        let mut sum = sum_of_squares(s, self.gradients);
+        let (mut scale, mut unscale) = (1.0, 1.0);
+        // A sum of NaN stays one.
+        if sum == f32::INFINITY || sum < SMALL {
+            (scale, unscale) = if sum < SMALL { (UP, DOWN) } else { (DOWN, UP) };
+            sum = sum_of_scaled_squares(s, self.gradients, scale);
+        }
+        if !sum.is_finite() {
+            return Err(ShapeError::NotFinite { what: "gradients" });
+        }
+        let scaled_norm = libm::sqrtf(sum);
+        let norm = scaled_norm * unscale;
+        if norm > self.clip_norm {
+            let (mut factor, mut shrink) = (self.clip_norm / scaled_norm, 1.0);
+            // A subnormal factor has too few digits.
+            if factor < f32::MIN_POSITIVE {
+                (factor, shrink) = (self.clip_norm / SMALL / scaled_norm, SMALL);
+            }
             for g in self.gradients {
-                *g *= scale;
+                *g = *g * scale * shrink * factor;
             }
         }
-        norm
+        Ok(norm)
     }
 }

@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The label of a row that does not count, as that of padding. */
+#define FUSED_LSTM_IGNORE UINT32_MAX
+
 // What a call came to.
 typedef enum {
   // Done.
@@ -30,10 +33,14 @@ typedef enum {
   // A size of the network is zero, or there is no row to learn from. Inference of no steps or
   // no rows is done at once.
   FUSED_LSTM_STATUS_ZERO = 5,
-  // A label is not below the number of classes.
+  // A label is neither below the number of classes nor `FUSED_LSTM_IGNORE`.
   FUSED_LSTM_STATUS_LABEL = 6,
   // The network has no dense head, and the call needs one.
   FUSED_LSTM_STATUS_NO_HEAD = 7,
+  // A gradient is NaN or infinite, or an update would make a slot or a parameter so.
+  FUSED_LSTM_STATUS_NOT_FINITE = 8,
+  // The norm to clip to is not above zero.
+  FUSED_LSTM_STATUS_NOT_POSITIVE = 9,
 } FusedLstmStatus;
 
 // The sizes of a network: LSTM layers one above the other, and a dense head if there are classes.
@@ -62,8 +69,11 @@ typedef struct {
   size_t y;
   // Labels `[steps, batch]`.
   size_t labels;
-  // Class probabilities `[steps, batch, classes]`.
+  // Class probabilities, or logits, `[steps, batch, classes]`.
   size_t probabilities;
+  // What squared error is taken of, and its targets: the head's outputs `[steps, batch, classes]`,
+  // or `y` if there is no head.
+  size_t outputs;
   // Room for inference.
   size_t scratch;
   // Room for training: what the forward pass leaves to the backward pass.
@@ -88,13 +98,22 @@ typedef struct {
   size_t len;
 } FusedLstmConstFloats;
 
-// Class labels.
+// Class labels; `FUSED_LSTM_IGNORE` (`loss::IGNORE`) is that of a row that does not count.
 typedef struct {
   // The first.
   const uint32_t *data;
   // How many.
   size_t len;
 } FusedLstmLabels;
+
+// Which rows `[steps, batch]` count: those whose byte is not 0. All do if `data` is null and `len`
+// is zero.
+typedef struct {
+  // The first.
+  const uint8_t *data;
+  // How many.
+  size_t len;
+} FusedLstmMask;
 
 #ifdef __cplusplus
 extern "C" {
@@ -138,6 +157,19 @@ FusedLstmStatus fused_lstm_infer(const FusedLstmShape *shape,
                                  FusedLstmFloats y,
                                  FusedLstmFloats scratch);
 
+// The dense head on `y`: `logits`, as many as `probabilities`, is overwritten. They are the
+// outputs of a network whose outputs are numbers.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_logits(const FusedLstmShape *shape,
+                                  FusedLstmConstFloats params,
+                                  size_t steps,
+                                  size_t batch,
+                                  FusedLstmConstFloats y,
+                                  FusedLstmFloats logits);
+
 // The dense head on `y`, and its softmax: `probabilities` is overwritten.
 //
 // # Safety
@@ -152,7 +184,8 @@ FusedLstmStatus fused_lstm_probabilities(const FusedLstmShape *shape,
 
 // Forward and backward through `steps` time steps: `state` is advanced, the gradients of the mean
 // softmax cross-entropy are added to `gradients`; `probabilities` and `*loss` are overwritten;
-// what is in `cache` and `workspace` does not matter.
+// what is in `cache` and `workspace` does not matter. The mean is over the rows whose label is
+// not `FUSED_LSTM_IGNORE`; if there is none, the loss and the gradients are 0.
 //
 // # Safety
 //
@@ -170,8 +203,30 @@ FusedLstmStatus fused_lstm_loss_gradient(const FusedLstmShape *shape,
                                          FusedLstmFloats workspace,
                                          float *loss);
 
+// The same with mean squared error: `outputs`, the head's or without a head the last layer's
+// hidden states, are overwritten and held against `targets`, as many. The mean is over the rows
+// that count in `mask`; if there is none, the loss and the gradients are 0.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_squared_error_gradient(const FusedLstmShape *shape,
+                                                  FusedLstmConstFloats params,
+                                                  size_t steps,
+                                                  size_t batch,
+                                                  FusedLstmConstFloats x,
+                                                  FusedLstmConstFloats targets,
+                                                  FusedLstmMask mask,
+                                                  FusedLstmFloats state,
+                                                  FusedLstmFloats gradients,
+                                                  FusedLstmFloats outputs,
+                                                  FusedLstmFloats cache,
+                                                  FusedLstmFloats workspace,
+                                                  float *loss);
+
 // Scales `gradients` so that the norm of all of them is at most `clip_norm`; `*norm` is the one
-// that they had.
+// that they had, which is infinite if it is beyond the range of `float`. Gradients that are not
+// finite and a `clip_norm` that is not above zero are refused.
 //
 // # Safety
 //
@@ -180,7 +235,8 @@ FusedLstmStatus fused_lstm_clip_by_global_norm(FusedLstmFloats gradients,
                                                float clip_norm,
                                                float *norm);
 
-// A step of plain gradient descent: `params` is updated.
+// A step of plain gradient descent: `params` is updated. This and every other update is refused if
+// a gradient is not finite, or what it leaves would not be.
 //
 // # Safety
 //
@@ -188,6 +244,21 @@ FusedLstmStatus fused_lstm_clip_by_global_norm(FusedLstmFloats gradients,
 FusedLstmStatus fused_lstm_sgd_update(float learning_rate,
                                       FusedLstmFloats params,
                                       FusedLstmConstFloats gradients);
+
+// A step of gradient descent with momentum: a = `momentum`·a + g, and the parameters move by
+// −`learning_rate`·a, or with `nesterov` (not 0) by −`learning_rate`·(g + `momentum`·a). `params`
+// and `velocities`, the a, as many as parameters, are updated; they start at 0 in TensorFlow and in
+// PyTorch.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_momentum_update(float learning_rate,
+                                           float momentum,
+                                           uint8_t nesterov,
+                                           FusedLstmFloats params,
+                                           FusedLstmConstFloats gradients,
+                                           FusedLstmFloats velocities);
 
 // A step of Adagrad: `params` and `accumulators` are updated. Accumulators, as many as parameters,
 // start at 0.1 and `epsilon` is 0 in TensorFlow; 0 and 1e-10 in PyTorch.
@@ -212,6 +283,24 @@ FusedLstmStatus fused_lstm_adam_update(float learning_rate,
                                        FusedLstmFloats params,
                                        FusedLstmConstFloats gradients,
                                        FusedLstmFloats moments);
+
+// A step of RMSProp: s += (1 − `decay`)·(g² − s), then a = `momentum`·a + `learning_rate`·g / (√s +
+// `epsilon`), or with `epsilon_inside` (not 0) / √(s + `epsilon`), and the parameters move by −a.
+// `params` and `slots`, twice as many, are updated: first all s, then all a. Every a starts at 0.
+// TensorFlow: s starts at 1, `decay` 0.9, `epsilon` 1e-10, inside. PyTorch: s starts at 0, `decay`
+// 0.99, `epsilon` 1e-8, outside.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_rmsprop_update(float learning_rate,
+                                          float decay,
+                                          float momentum,
+                                          float epsilon,
+                                          uint8_t epsilon_inside,
+                                          FusedLstmFloats params,
+                                          FusedLstmConstFloats gradients,
+                                          FusedLstmFloats slots);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,7 +1,7 @@
 //! The caller's memory as slices: null, misaligned, too long and overlapping buffers are refused
 //! before one is made.
 
-use super::{ConstFloats, Floats, Labels, Status};
+use super::{ConstFloats, Floats, Labels, Mask, Status};
 
 /// Where a buffer lies.
 #[derive(Clone, Copy)]
@@ -61,6 +61,22 @@ impl Labels {
     pub(super) unsafe fn slice<'a>(self) -> &'a [u32] {
         // SAFETY: the caller's.
         unsafe { slice(self.data, self.len) }
+    }
+}
+
+impl Mask {
+    pub(super) fn span(self) -> Result<Span, Status> {
+        span(self.data, self.len)
+    }
+
+    /// `None` if every row counts.
+    ///
+    /// # Safety
+    ///
+    /// That of [`slice`].
+    pub(super) unsafe fn slice<'a>(self) -> Option<&'a [u8]> {
+        // SAFETY: the caller's.
+        (!self.data.is_null()).then(|| unsafe { slice(self.data, self.len) })
     }
 }
 

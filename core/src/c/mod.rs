@@ -34,8 +34,8 @@ use crate::error::ShapeError;
 use crate::layout::{Extent, NetworkShape};
 use crate::loss::softmax;
 use crate::model::Model;
-use crate::optimizer::{Adagrad, Adam, Sgd, clip_by_global_norm};
-use buffers::{Span, apart, check, slice, span};
+use crate::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
+use buffers::{Span, apart, slice, span};
 use core::ffi::c_void;
 
 /// What a call came to.
@@ -56,10 +56,14 @@ pub enum Status {
     /// A size of the network is zero, or there is no row to learn from. Inference of no steps or
     /// no rows is done at once.
     Zero = 5,
-    /// A label is not below the number of classes.
+    /// A label is neither below the number of classes nor `FUSED_LSTM_IGNORE`.
     Label = 6,
     /// The network has no dense head, and the call needs one.
     NoHead = 7,
+    /// A gradient is NaN or infinite, or an update would make a slot or a parameter so.
+    NotFinite = 8,
+    /// The norm to clip to is not above zero.
+    NotPositive = 9,
 }
 
 impl From<ShapeError> for Status {
@@ -69,6 +73,8 @@ impl From<ShapeError> for Status {
             ShapeError::Zero { .. } => Self::Zero,
             ShapeError::Label { .. } => Self::Label,
             ShapeError::NoHead => Self::NoHead,
+            ShapeError::NotFinite { .. } => Self::NotFinite,
+            ShapeError::NotPositive { .. } => Self::NotPositive,
         }
     }
 }
@@ -111,8 +117,11 @@ pub struct Lengths {
     pub y: usize,
     /// Labels `[steps, batch]`.
     pub labels: usize,
-    /// Class probabilities `[steps, batch, classes]`.
+    /// Class probabilities, or logits, `[steps, batch, classes]`.
     pub probabilities: usize,
+    /// What squared error is taken of, and its targets: the head's outputs `[steps, batch, classes]`,
+    /// or `y` if there is no head.
+    pub outputs: usize,
     /// Room for inference.
     pub scratch: usize,
     /// Room for training: what the forward pass leaves to the backward pass.
@@ -141,7 +150,7 @@ pub struct Floats {
     pub len: usize,
 }
 
-/// Class labels.
+/// Class labels; `FUSED_LSTM_IGNORE` (`loss::IGNORE`) is that of a row that does not count.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Labels {
@@ -151,16 +160,27 @@ pub struct Labels {
     pub len: usize,
 }
 
-/// The shape, and where its array lies.
+/// Which rows `[steps, batch]` count: those whose byte is not 0. All do if `data` is null and `len`
+/// is zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Mask {
+    /// The first.
+    pub data: *const u8,
+    /// How many.
+    pub len: usize,
+}
+
+/// The shape, and where it and its array lie.
 ///
 /// # Safety
 ///
 /// The module's.
-unsafe fn network<'a>(shape: *const Shape) -> Result<(NetworkShape<'a>, Span), Status> {
-    check(shape)?;
+unsafe fn network<'a>(shape: *const Shape) -> Result<(NetworkShape<'a>, [Span; 2]), Status> {
+    let own = span(shape, 1)?;
     // SAFETY: neither null nor misaligned; the caller promises the rest.
     let shape = unsafe { shape.read() };
-    let at = span(shape.hidden, shape.layers)?;
+    let at = [own, span(shape.hidden, shape.layers)?];
     let network = NetworkShape {
         inputs: shape.inputs,
         // SAFETY: accepted by `span`; what is written is held against it by `apart`.
@@ -184,9 +204,9 @@ pub unsafe extern "C" fn fused_lstm_lengths(
     lengths: *mut Lengths,
 ) -> Status {
     status((|| {
-        check(lengths)?;
         // SAFETY: the caller's promise.
-        let (shape, _) = unsafe { network(shape) }?;
+        let (shape, [own, hidden]) = unsafe { network(shape) }?;
+        apart(&[own, hidden], &[span(lengths, 1)?])?;
         let extent = Extent { steps, batch };
         let rows = extent.rows();
         let all = Lengths {
@@ -196,6 +216,7 @@ pub unsafe extern "C" fn fused_lstm_lengths(
             y: rows.saturating_mul(shape.outputs()),
             labels: rows,
             probabilities: shape.logits_len(extent),
+            outputs: rows.saturating_mul(shape.classes.unwrap_or(shape.outputs())),
             scratch: shape.scratch_len(extent),
             cache: shape.cache_len(extent),
             workspace: shape.workspace_len(extent),
@@ -224,8 +245,8 @@ pub unsafe extern "C" fn fused_lstm_init(
     status((|| {
         let random = random.ok_or(Status::Null)?;
         // SAFETY: the caller's promise.
-        let (shape, at) = unsafe { network(shape) }?;
-        apart(&[at], &[params.span()?])?;
+        let (shape, [own, hidden]) = unsafe { network(shape) }?;
+        apart(&[own, hidden], &[params.span()?])?;
         // SAFETY: accepted by `span` and `apart`.
         let params = unsafe { params.slice_mut() };
         // SAFETY: the caller's promise on `random`.
@@ -254,9 +275,9 @@ pub unsafe extern "C" fn fused_lstm_infer(
 ) -> Status {
     status((|| {
         // SAFETY: the caller's promise.
-        let (shape, at) = unsafe { network(shape) }?;
+        let (shape, [own, hidden]) = unsafe { network(shape) }?;
         apart(
-            &[at, params.span()?, x.span()?],
+            &[own, hidden, params.span()?, x.span()?],
             &[state.span()?, y.span()?, scratch.span()?],
         )?;
         // SAFETY: accepted by `span` and `apart`.
@@ -267,6 +288,25 @@ pub unsafe extern "C" fn fused_lstm_infer(
         Model::new(shape, params)?.infer(Extent { steps, batch }, x, state, y, scratch)?;
         Ok(())
     })())
+}
+
+/// The dense head on `y`: `logits`, as many as `probabilities`, is overwritten. They are the
+/// outputs of a network whose outputs are numbers.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_logits(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    y: ConstFloats,
+    logits: Floats,
+) -> Status {
+    // SAFETY: the caller's promise.
+    status(unsafe { head(shape, params, steps, batch, y, logits) }.map(drop))
 }
 
 /// The dense head on `y`, and its softmax: `probabilities` is overwritten.
@@ -285,21 +325,40 @@ pub unsafe extern "C" fn fused_lstm_probabilities(
 ) -> Status {
     status((|| {
         // SAFETY: the caller's promise.
-        let (shape, at) = unsafe { network(shape) }?;
-        apart(&[at, params.span()?, y.span()?], &[probabilities.span()?])?;
-        // SAFETY: accepted by `span` and `apart`.
-        let (params, y) = unsafe { (params.slice(), y.slice()) };
-        // SAFETY: as above.
-        let probabilities = unsafe { probabilities.slice_mut() };
-        Model::new(shape, params)?.logits(Extent { steps, batch }, y, probabilities)?;
-        softmax(shape.classes.ok_or(Status::NoHead)?, probabilities)?;
-        Ok(())
+        let (classes, probabilities) =
+            unsafe { head(shape, params, steps, batch, y, probabilities) }?;
+        Ok(softmax(classes, probabilities)?)
     })())
+}
+
+/// The classes, and the logits, which have been overwritten.
+///
+/// # Safety
+///
+/// The module's.
+unsafe fn head<'a>(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    y: ConstFloats,
+    logits: Floats,
+) -> Result<(usize, &'a mut [f32]), Status> {
+    // SAFETY: the caller's promise.
+    let (shape, [own, hidden]) = unsafe { network(shape) }?;
+    apart(&[own, hidden, params.span()?, y.span()?], &[logits.span()?])?;
+    // SAFETY: accepted by `span` and `apart`.
+    let (params, y) = unsafe { (params.slice(), y.slice()) };
+    // SAFETY: as above.
+    let logits = unsafe { logits.slice_mut() };
+    Model::new(shape, params)?.logits(Extent { steps, batch }, y, logits)?;
+    Ok((shape.classes.ok_or(Status::NoHead)?, logits))
 }
 
 /// Forward and backward through `steps` time steps: `state` is advanced, the gradients of the mean
 /// softmax cross-entropy are added to `gradients`; `probabilities` and `*loss` are overwritten;
-/// what is in `cache` and `workspace` does not matter.
+/// what is in `cache` and `workspace` does not matter. The mean is over the rows whose label is
+/// not `FUSED_LSTM_IGNORE`; if there is none, the loss and the gradients are 0.
 ///
 /// # Safety
 ///
@@ -321,9 +380,9 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
 ) -> Status {
     status((|| {
         // SAFETY: the caller's promise.
-        let (shape, at) = unsafe { network(shape) }?;
+        let (shape, [own, hidden]) = unsafe { network(shape) }?;
         apart(
-            &[at, params.span()?, x.span()?, labels.span()?],
+            &[own, hidden, params.span()?, x.span()?, labels.span()?],
             &[
                 state.span()?,
                 gradients.span()?,
@@ -359,8 +418,80 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
     })())
 }
 
+/// The same with mean squared error: `outputs`, the head's or without a head the last layer's
+/// hidden states, are overwritten and held against `targets`, as many. The mean is over the rows
+/// that count in `mask`; if there is none, the loss and the gradients are 0.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_squared_error_gradient(
+    shape: *const Shape,
+    params: ConstFloats,
+    steps: usize,
+    batch: usize,
+    x: ConstFloats,
+    targets: ConstFloats,
+    mask: Mask,
+    state: Floats,
+    gradients: Floats,
+    outputs: Floats,
+    cache: Floats,
+    workspace: Floats,
+    loss: *mut f32,
+) -> Status {
+    status((|| {
+        // SAFETY: the caller's promise.
+        let (shape, [own, hidden]) = unsafe { network(shape) }?;
+        apart(
+            &[
+                own,
+                hidden,
+                params.span()?,
+                x.span()?,
+                targets.span()?,
+                mask.span()?,
+            ],
+            &[
+                state.span()?,
+                gradients.span()?,
+                outputs.span()?,
+                cache.span()?,
+                workspace.span()?,
+                span(loss, 1)?,
+            ],
+        )?;
+        // SAFETY: accepted by `span` and `apart`.
+        let (params, x) = unsafe { (params.slice(), x.slice()) };
+        // SAFETY: as above.
+        let (targets, mask) = unsafe { (targets.slice(), mask.slice()) };
+        // SAFETY: as above.
+        let (state, gradients) = unsafe { (state.slice_mut(), gradients.slice_mut()) };
+        // SAFETY: as above.
+        let outputs = unsafe { outputs.slice_mut() };
+        // SAFETY: as above.
+        let (cache, workspace) = unsafe { (cache.slice_mut(), workspace.slice_mut()) };
+        let value = Model::new(shape, params)?.squared_error_gradient_of(
+            Extent { steps, batch },
+            x,
+            targets,
+            mask,
+            state,
+            gradients,
+            outputs,
+            cache,
+            workspace,
+        )?;
+        // SAFETY: accepted by `span`, and the caller's to write.
+        unsafe { loss.write(value) };
+        Ok(())
+    })())
+}
+
 /// Scales `gradients` so that the norm of all of them is at most `clip_norm`; `*norm` is the one
-/// that they had.
+/// that they had, which is infinite if it is beyond the range of `float`. Gradients that are not
+/// finite and a `clip_norm` that is not above zero are refused.
 ///
 /// # Safety
 ///
@@ -374,14 +505,15 @@ pub unsafe extern "C" fn fused_lstm_clip_by_global_norm(
     status((|| {
         apart(&[], &[gradients.span()?, span(norm, 1)?])?;
         // SAFETY: accepted by `span` and `apart`.
-        let had = clip_by_global_norm(unsafe { gradients.slice_mut() }, clip_norm);
+        let had = clip_by_global_norm(unsafe { gradients.slice_mut() }, clip_norm)?;
         // SAFETY: accepted by `span`, and the caller's to write.
         unsafe { norm.write(had) };
         Ok(())
     })())
 }
 
-/// A step of plain gradient descent: `params` is updated.
+/// A step of plain gradient descent: `params` is updated. This and every other update is refused if
+/// a gradient is not finite, or what it leaves would not be.
 ///
 /// # Safety
 ///
@@ -400,6 +532,36 @@ pub unsafe extern "C" fn fused_lstm_sgd_update(
     status(unsafe {
         update(params, gradients, none, |params, gradients, _| {
             Sgd { learning_rate }.update(params, gradients)
+        })
+    })
+}
+
+/// A step of gradient descent with momentum: a = `momentum`·a + g, and the parameters move by
+/// −`learning_rate`·a, or with `nesterov` (not 0) by −`learning_rate`·(g + `momentum`·a). `params`
+/// and `velocities`, the a, as many as parameters, are updated; they start at 0 in TensorFlow and in
+/// PyTorch.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_momentum_update(
+    learning_rate: f32,
+    momentum: f32,
+    nesterov: u8,
+    params: Floats,
+    gradients: ConstFloats,
+    velocities: Floats,
+) -> Status {
+    let momentum = Momentum {
+        learning_rate,
+        momentum,
+        nesterov: nesterov != 0,
+    };
+    // SAFETY: the caller's promise.
+    status(unsafe {
+        update(params, gradients, velocities, |params, gradients, slots| {
+            momentum.update(params, gradients, slots)
         })
     })
 }
@@ -451,6 +613,41 @@ pub unsafe extern "C" fn fused_lstm_adam_update(
     status(unsafe {
         update(params, gradients, moments, |params, gradients, slots| {
             Adam::tensorflow(learning_rate).update(step, params, gradients, slots)
+        })
+    })
+}
+
+/// A step of RMSProp: s += (1 − `decay`)·(g² − s), then a = `momentum`·a + `learning_rate`·g / (√s +
+/// `epsilon`), or with `epsilon_inside` (not 0) / √(s + `epsilon`), and the parameters move by −a.
+/// `params` and `slots`, twice as many, are updated: first all s, then all a. Every a starts at 0.
+/// TensorFlow: s starts at 1, `decay` 0.9, `epsilon` 1e-10, inside. PyTorch: s starts at 0, `decay`
+/// 0.99, `epsilon` 1e-8, outside.
+///
+/// # Safety
+///
+/// What every caller promises, at the top.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fused_lstm_rmsprop_update(
+    learning_rate: f32,
+    decay: f32,
+    momentum: f32,
+    epsilon: f32,
+    epsilon_inside: u8,
+    params: Floats,
+    gradients: ConstFloats,
+    slots: Floats,
+) -> Status {
+    let rms = RmsProp {
+        decay,
+        momentum,
+        epsilon,
+        epsilon_inside: epsilon_inside != 0,
+        ..RmsProp::tensorflow(learning_rate)
+    };
+    // SAFETY: the caller's promise.
+    status(unsafe {
+        update(params, gradients, slots, |params, gradients, slots| {
+            rms.update(params, gradients, slots)
         })
     })
 }
