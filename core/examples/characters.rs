@@ -94,7 +94,7 @@ fn main() -> Result<(), fused_lstm::ShapeError> {
             &mut cache,
             &mut workspace,
         )?;
-        clip_by_global_norm(gradients.as_flat_mut(), 1.0);
+        clip_by_global_norm(gradients.as_flat_mut(), 1.0)?;
         let slots = slots.as_flat_mut();
         adam.update(
             step as u32 + 1,

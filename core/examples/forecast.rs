@@ -102,7 +102,7 @@ fn main() -> Result<(), ShapeError> {
                 &mut cache,
                 &mut workspace,
             )?;
-            clip_by_global_norm(&mut gradients, 1.0);
+            clip_by_global_norm(&mut gradients, 1.0)?;
             step += 1;
             optimizer.update(step, &mut params, &gradients, &mut slots)?;
         }

@@ -98,7 +98,7 @@ fn main() -> Result<(), ShapeError> {
             &mut workspace,
         )?;
         let share = correct(&probabilities, &labels);
-        clip_by_global_norm(&mut gradients, 1.0);
+        clip_by_global_norm(&mut gradients, 1.0)?;
         optimizer.update(step, &mut params, &gradients, &mut slots)?;
         if step == 1 || step % 100 == 0 {
             println!(

@@ -7,7 +7,7 @@ use crate::parallel::TrainParts;
 use crate::settings::{Settings, StateMode};
 use crate::weights::Weights;
 use fused_lstm::optimizer::clip_by_global_norm;
-use fused_lstm::{Model, init};
+use fused_lstm::{Model, ShapeError, init};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::Path;
@@ -247,24 +247,49 @@ impl Trainer {
                 parts.loss_gradient(model, x, labels, state, gradients, probabilities)?
             }
         };
+        let (settings, step) = (&self.settings, self.done);
         if !loss.is_finite() {
-            return Err(Error::Diverged {
-                step: self.done,
-                problem: format!("expected a finite loss, got {loss}"),
-                advice: match self.settings.clip_norm {
-                    None => "try a smaller --learning-rate or --clip-norm",
-                    Some(_) => "try a smaller --learning-rate",
-                },
-            });
+            let problem = format!("expected a finite loss, got {loss}");
+            return Err(diverged(settings, step, problem, "loss"));
         }
-        if let Some(norm) = self.settings.clip_norm {
-            clip_by_global_norm(&mut buffers.gradients, norm);
+        let refused = |error| match error {
+            ShapeError::NotFinite { what } => {
+                diverged(settings, step, format!("expected finite {what}"), what)
+            }
+            error => error.into(),
+        };
+        if let Some(norm) = settings.clip_norm {
+            clip_by_global_norm(&mut buffers.gradients, norm).map_err(refused)?;
         }
         // Beyond 2³² Adam's corrections have long been 1.
         let count = u32::try_from(self.done + 1).unwrap_or(u32::MAX);
         let optimizer = self.settings.optimizer();
-        optimizer.update(count, &mut self.params, &buffers.gradients, &mut self.slots)?;
+        optimizer
+            .update(count, &mut self.params, &buffers.gradients, &mut self.slots)
+            .map_err(refused)?;
         Ok(loss)
+    }
+}
+
+/// A step without finite numbers of some kind, with what may help against that.
+fn diverged(settings: &Settings, step: u64, problem: String, what: &str) -> Error {
+    let clips = settings.clip_norm.is_some();
+    Error::Diverged {
+        step,
+        problem,
+        advice: match what {
+            // Clipping comes after the gradients: it cannot help here.
+            "gradients" => {
+                "try smaller weights or inputs (--init, --data), or a smaller --learning-rate"
+            }
+            // They are sums of squares of gradients.
+            "slots" if clips => {
+                "the optimizer's sums of squares overflow: try a smaller --clip-norm"
+            }
+            "slots" => "the optimizer's sums of squares overflow: try --clip-norm",
+            _ if clips => "try a smaller --learning-rate",
+            _ => "try a smaller --learning-rate or --clip-norm",
+        },
     }
 }
 

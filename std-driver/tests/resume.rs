@@ -304,7 +304,7 @@ impl Reference {
                     .unwrap();
             }
             if let Some(norm) = number("--clip-norm") {
-                let _ = clip_by_global_norm(&mut gradients, norm);
+                clip_by_global_norm(&mut gradients, norm).unwrap();
             }
             let count = 2 * steps + step + 1;
             adam.update(count as u32, &mut self.params, &gradients, &mut self.slots)
