@@ -4,7 +4,22 @@
    What every caller promises: a pointer that is not null points to what its type says, and to as
    many values as the length beside it says; values that are read have been written before; no
    other thread writes what a call reads, or touches what it writes. Null and misaligned pointers,
-   lengths that do not fit the shape, and overlapping buffers are refused.
+   lengths that do not fit the shape, and overlapping buffers are refused. Nothing that is written
+   may overlap the shape or its list of hidden sizes either.
+
+   Stack, as measured on x86-64 with AVX2 in a release build:
+
+     fused_lstm_lengths, _init                                  0.4 KiB
+     _clip_by_global_norm, every update                         1.3 KiB
+     _logits, _probabilities                                    1.5 KiB, at most 323 KiB
+     _infer                                                     4.3 KiB, at most 326 KiB
+     _loss_gradient, _squared_error_gradient                    4.8 KiB, at most 327 KiB
+
+   The larger figures are for products that are copied to the stack block by block, which no
+   microcontroller does. Inference has them from layers of 46 units on, for more than one row of
+   batch and time; the head, with more than 4,096 weights, likewise; training, where the
+   weights of a layer or the head, or steps * batch * (4 * hidden or classes), are more than 4,096:
+   16 units with 75 rows are. A thread of 384 KiB has room for every call.
 
    Written by cbindgen from core/src/c/mod.rs and cbindgen.toml: `make header` writes it again. */
 

@@ -9,7 +9,8 @@
 //! A pointer that is not null points to what its type says, and to as many values as the length
 //! beside it says; values that are read have been written before; no other thread writes what a
 //! call reads, or touches what it writes. Null and misaligned pointers, lengths that do not fit
-//! the shape, and overlapping buffers are refused.
+//! the shape, and overlapping buffers are refused; nothing that is written may overlap the shape or
+//! its list of hidden sizes either. The header says how much stack each call takes.
 //!
 //! ```
 //! use fused_lstm::c::*;
