@@ -1,0 +1,13 @@
+//! The tests of the kernels, in one program: layers whose sizes are types are then compiled once for
+//! all of them. Each module says what it holds; a name before `--` selects one of them.
+
+mod activation;
+mod bits;
+mod goldens;
+mod gradients;
+mod loss;
+mod optimizer;
+mod oracle;
+mod refusals;
+mod replay;
+mod silence;
