@@ -645,12 +645,8 @@ fn no_function_takes_buffers_that_overlap() {
         lens.workspace,
         1,
     ];
-    every_overlap(
-        "squared error",
-        all,
-        4..10,
-        // SAFETY: as long as they say, or refused.
-        |[
+    every_overlap("squared error", all, 4..10, |at| {
+        let [
             params,
             x,
             targets,
@@ -661,11 +657,13 @@ fn no_function_takes_buffers_that_overlap() {
             cache,
             work,
             loss,
-        ]| unsafe {
-            let mask = Mask {
-                data: mask.cast(),
-                len: lens.labels,
-            };
+        ] = at;
+        let mask = Mask {
+            data: mask.cast(),
+            len: lens.labels,
+        };
+        // SAFETY: as long as they say, or refused.
+        unsafe {
             fused_lstm_squared_error_gradient(
                 &shape,
                 read(params, lens.params),
@@ -681,8 +679,8 @@ fn no_function_takes_buffers_that_overlap() {
                 write(work, lens.workspace),
                 loss,
             )
-        },
-    );
+        }
+    });
     every_overlap(
         "momentum",
         [8, 8, 8],

@@ -321,6 +321,12 @@ struct Finite<'a, 'b, R> {
     slots: bool,
 }
 
+/// Not a closure, which would not have the instructions of its caller where it is not inlined.
+#[inline(always)]
+fn finite<S: Simd, R: Rule>(s: S, update: &Update<R>, slots: bool) -> bool {
+    all_well(s, update.params.len(), &Finite { update, slots })
+}
+
 impl<R: Rule> Probe for Finite<'_, '_, R> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&self, s: S, at: Block<S, WHOLE>) -> S::V {
@@ -342,12 +348,11 @@ impl<R: Rule> Kernel for Update<'_, R> {
     type Output = Result<(), ShapeError>;
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) -> Self::Output {
-        let (len, update) = (self.params.len(), &self);
-        let finite = |slots| all_well(s, len, &Finite { update, slots });
-        if !finite(false) {
+        let len = self.params.len();
+        if !finite(s, &self, false) {
             let what = if self.gradients.iter().any(|g| !g.is_finite()) {
                 "gradients"
-            } else if const { !R::BOUNDED } && (R::SLOTS == 0 || finite(true)) {
+            } else if const { !R::BOUNDED } && (R::SLOTS == 0 || finite(s, &self, true)) {
                 "params"
             } else {
                 "slots"

@@ -10,7 +10,7 @@
    Stack, as measured on x86-64 with AVX2 in a release build:
 
      fused_lstm_lengths, _init                                  0.4 KiB
-     _clip_by_global_norm, every update                         1.3 KiB
+     _clip_by_global_norm, every update                         0.8 KiB
      _logits, _probabilities                                    1.5 KiB, at most 323 KiB
      _infer                                                     4.3 KiB, at most 326 KiB
      _loss_gradient, _squared_error_gradient                    4.8 KiB, at most 327 KiB
