@@ -2,7 +2,6 @@
 
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::export::Format;
 use fused_lstm_driver::files::{self, Contents, Uses, Written};
 use fused_lstm_driver::infer::Output;
@@ -248,7 +247,7 @@ impl SettingFlags {
     /// `base` with what the flags say.
     pub fn over(&self, base: Settings) -> Result<Settings, Error> {
         let hidden = self.hidden(&base)?;
-        let mut settings = Settings {
+        Ok(Settings {
             preset: base.preset,
             epochs: self.epochs.unwrap_or(base.epochs),
             seed: self.seed.unwrap_or(base.seed),
@@ -263,11 +262,7 @@ impl SettingFlags {
             state: self.state.unwrap_or(base.state),
             shards: self.shards.unwrap_or(base.shards),
             data: self.data.clone().or(base.data),
-        };
-        if let (Some(data), None) = (&self.data, self.series_length) {
-            settings.series_length = GivenData::open(data, settings.epochs.max(1))?.series_length();
-        }
-        Ok(settings)
+        })
     }
 
     /// The units of each layer: a list as it is, one number for every layer.

@@ -4,6 +4,7 @@ use crate::args::{Export, Run, Train};
 use crate::complain;
 use crate::report::Reports;
 use fused_lstm_driver::checkpoint::{self, Checkpoint};
+use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_driver::{Error, export, infer, plot, signals, threads};
@@ -105,7 +106,7 @@ fn steps(
     every: Option<u64>,
     asked: &AtomicBool,
 ) -> Result<(), Error> {
-    while !asked.load(Ordering::Relaxed) {
+    while !asked.load(Ordering::Relaxed) && reports.are_wanted() {
         let Some(step) = trainer.step()? else { break };
         reports.step(trainer, step)?;
         if let (Some(path), Some(every)) = (save, every)
@@ -132,17 +133,29 @@ fn trainer(arguments: &Train) -> Result<(Trainer, String), Error> {
         let changes = settings.changes_from(own)?.join(", ");
         let trainer = checkpoint.resume(settings)?;
         let (done, steps) = (trainer.done(), trainer.steps());
-        let news = if done == steps {
-            format!("All {steps} steps are done already: more --epochs go on from here")
-        } else if changes.is_empty() {
+        let with = if changes.is_empty() {
             String::new()
         } else {
-            format!("Goes on after step {done} of {steps} with {changes}")
+            format!(" with {changes}")
+        };
+        let news = if done == steps {
+            format!("All {steps} steps are done already{with}: more --epochs go on from here")
+        } else if with.is_empty() {
+            String::new()
+        } else {
+            format!("Goes on after step {done} of {steps}{with}")
         };
         return Ok((trainer, news));
     }
     let preset = arguments.preset.unwrap_or(Preset::Echo);
-    let trainer = Trainer::new(flags.over(Settings::preset(preset))?)?;
+    let mut settings = flags.over(Settings::preset(preset))?;
+    let data = settings.data.as_deref();
+    let data = data.map(|path| GivenData::open(path, settings.epochs.max(1)));
+    let data = data.transpose()?;
+    if let (Some(data), None) = (&data, flags.series_length) {
+        settings.series_length = data.series_length();
+    }
+    let trainer = Trainer::with_data(settings, data)?;
     let trainer = match &files.init {
         Some(path) => trainer.with_weights(path)?,
         None => trainer,

@@ -5,6 +5,7 @@ use crate::files::{LOG_HEADER, Place, finish_writing, replace};
 use crate::train::Step;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// One row; the step and the epoch are counted from 0.
@@ -31,39 +32,33 @@ impl From<Step> for Row {
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    writer: csv::Writer<File>,
+    file: File,
     /// Rows that the file does not have yet.
-    waiting: u32,
+    waiting: Vec<Row>,
+    /// Whether the header comes before them.
+    header: bool,
 }
 
 /// Rows that are written together.
-const TOGETHER: u32 = 256;
-/// Bytes for them, and more: the writer must not write before it is told to.
-const ROOM: usize = 1 << 16;
+const TOGETHER: usize = 256;
 
 impl Log {
     /// A new log in the place of any old one.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let file = match Place::of(path)? {
-            Place::Stream(path) => File::options().append(true).open(path),
-            Place::New(path) | Place::File(path) => File::create(path),
-        };
-        Ok(Self::over(
-            path,
-            file.map_err(Error::io(path, "write"))?,
-            true,
-        ))
+        if let Place::New(path) | Place::File(path) = Place::of(path)? {
+            File::create(&path).map_err(Error::io(&path, "write"))?;
+        }
+        Self::append(path, true)
     }
 
-    fn over(path: &Path, file: File, header: bool) -> Self {
-        Self {
+    fn append(path: &Path, header: bool) -> Result<Self, Error> {
+        let file = File::options().append(true).open(path);
+        Ok(Self {
             path: path.to_owned(),
-            writer: csv::WriterBuilder::new()
-                .has_headers(header)
-                .buffer_capacity(ROOM)
-                .from_writer(file),
-            waiting: 0,
-        }
+            file: file.map_err(Error::io(path, "write"))?,
+            waiting: Vec::new(),
+            header,
+        })
     }
 
     /// Goes on in an existing log of a run of `per_epoch` steps an epoch: rows from step `next` on
@@ -92,42 +87,34 @@ impl Log {
             return Err(Error::file(path, problem));
         }
         // Written beside it and renamed: the rows that stay are never at risk.
-        let mut text = csv::Writer::from_writer(Vec::new());
-        for row in &rows {
-            text.serialize(row).map_err(|e| refuse(path, e))?;
-        }
-        let text = text
-            .into_inner()
-            .map_err(|e| refuse(path, e.into_error().into()))?;
-        replace(path, &text)?;
-        let file = File::options()
-            .append(true)
-            .open(path)
-            .map_err(Error::io(path, "write"))?;
-        Ok((Self::over(path, file, rows.is_empty()), rows))
+        let header = !rows.is_empty();
+        replace(path, &text_of(path, &rows, header)?)?;
+        Ok((Self::append(path, !header)?, rows))
     }
 
     /// Adds a row.
     pub fn write(&mut self, row: Row) -> Result<(), Error> {
-        let written = self.writer.serialize(row);
-        written.map_err(|e| refuse(&self.path, e))?;
-        self.waiting += 1;
-        if self.waiting < TOGETHER {
+        self.waiting.push(row);
+        if self.waiting.len() < TOGETHER {
             return Ok(());
         }
         self.flush()
     }
 
     /// Hands all rows to the operating system. If that fails, none of them is left half
-    /// written.
+    /// written, and they are not tried again.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.waiting = 0;
-        let file = self.writer.get_ref();
-        let before = file.metadata().ok().filter(fs::Metadata::is_file);
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let text = text_of(&self.path, &self.waiting, self.header)?;
+        self.waiting.clear();
+        self.header = false;
+        let before = self.file.metadata().ok().filter(fs::Metadata::is_file);
         let _writing = before.as_ref().map(|_| finish_writing());
-        self.writer.flush().map_err(|e| {
+        self.file.write_all(&text).map_err(|e| {
             if let Some(before) = before {
-                let _ = self.writer.get_ref().set_len(before.len());
+                let _ = self.file.set_len(before.len());
             }
             Error::io(&self.path, "write")(e)
         })
@@ -136,12 +123,24 @@ impl Log {
     /// Puts all rows on the disk.
     pub fn sync(&mut self) -> Result<(), Error> {
         self.flush()?;
-        match self.writer.get_ref().sync_data() {
+        match self.file.sync_data() {
             // A pipe or a terminal has no disk.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
             result => result.map_err(Error::io(&self.path, "write")),
         }
     }
+}
+
+/// Rows as they stand in a log, after the header if there is to be one.
+fn text_of(path: &Path, rows: &[Row], header: bool) -> Result<Vec<u8>, Error> {
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(header)
+        .from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| refuse(path, e))?;
+    }
+    let text = writer.into_inner();
+    text.map_err(|e| refuse(path, e.into_error().into()))
 }
 
 /// The rows of a log, which must be those of steps one after the other.
@@ -167,8 +166,8 @@ fn read(path: &Path, text: &[u8], per_epoch: u64) -> Result<Vec<Row>, Error> {
     for row in reader.deserialize() {
         let row: Row = row.map_err(|e| refuse(path, e))?;
         let (line, step) = (rows.len() + 2, row.step);
-        let expected = rows.last().map_or(step, |last| last.step.saturating_add(1));
-        if step != expected {
+        let expected = rows.last().map_or(step, |last| last.step.wrapping_add(1));
+        if step != expected || step == u64::MAX {
             return no_log(&format!("step {step} instead of {expected} in line {line}"));
         }
         if row.epoch != step / per_epoch {

@@ -124,43 +124,41 @@ where
     B: DrawingBackend,
     B::ErrorType: 'static,
 {
-    // A logarithm needs losses above zero; one of exactly zero is drawn at the bottom.
-    let positive = curve
-        .points()
-        .map(|(_, loss)| loss)
-        .filter(|&loss| loss > 0.0);
-    let (low, high) = positive.fold((f32::INFINITY, 0.0f32), |(low, high), loss| {
-        (low.min(loss), high.max(loss))
-    });
-    let (low, high) = if low < high {
-        (low * 0.8, high * 1.25)
+    // The axis is that of the logarithms: plotters' own logarithmic axis does not end for losses near
+    // the limits of f32. One of zero, which has no logarithm, is drawn at the bottom.
+    let logarithm = |loss: f32| f64::from(loss).log10();
+    let positive = curve.points().filter(|&(_, loss)| loss > 0.0);
+    let (low, high) = positive.fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(low, high), (_, loss)| (low.min(logarithm(loss)), high.max(logarithm(loss))),
+    );
+    let (low, high) = if low <= high {
+        (low - 0.1, high + 0.1)
     } else {
-        (0.1, 1.0)
+        (-1.0, 0.0)
     };
     let first = curve.points().next().map_or(0, |(step, _)| step);
-    let last = curve
-        .points()
-        .last()
-        .map_or(1, |(step, _)| step)
-        .max(first + 1);
+    let last = curve.points().last().map_or(1, |(step, _)| step);
     let mut chart = ChartBuilder::on(area)
         .caption("Loss of each step", (FONT, 22))
         .margin(8)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(first..last, (low..high).log_scale())?;
+        .build_cartesian_2d(first..last.max(first + 1), low..high)?;
     chart
         .configure_mesh()
         .x_desc("step")
         .y_desc("softmax cross-entropy (log scale)")
         .x_labels(6)
         .x_label_formatter(&|step| step.to_string())
-        .y_label_formatter(&|loss| format!("{loss:.0e}"))
+        .y_label_formatter(&|power| format!("{:.0e}", 10f64.powf(*power)))
         .label_style((FONT, 15))
         .axis_desc_style((FONT, 16))
         .light_line_style(RGBColor(240, 240, 240))
         .draw()?;
-    let points = curve.points().map(|(step, loss)| (step, loss.max(low)));
+    let points = curve
+        .points()
+        .map(|(step, loss)| (step, logarithm(loss).max(low)));
     chart.draw_series(LineSeries::new(
         points,
         RGBColor(31, 89, 160).stroke_width(1),

@@ -6,6 +6,7 @@
 use crate::args::Train;
 use crate::complain;
 use fused_lstm_driver::curve::Curve;
+use fused_lstm_driver::files::is_standard_output;
 use fused_lstm_driver::log::Log;
 use fused_lstm_driver::train::{Step, Trainer};
 use fused_lstm_driver::{Error, one_line, plot};
@@ -40,16 +41,25 @@ impl Reports {
             Some(path) => (Some(Log::create(path)?), Vec::new()),
             None => (None, Vec::new()),
         };
+        // Lines between the bytes of a file would spoil it.
+        let written = [&files.save, &files.log].into_iter().flatten();
+        let to_standard_output = written.clone().any(|path| is_standard_output(path));
         let mut curve = Curve::default();
         rows.into_iter().for_each(|row| curve.add(row));
         Ok(Self {
             log,
             plot: files.plot.clone(),
             curve,
-            printer: Printer::new(arguments.quiet, trainer),
+            printer: Printer::new(arguments.quiet || to_standard_output, trainer),
             will_be_saved: files.save.is_some(),
             failed: false,
         })
+    }
+
+    /// Whether anybody or any file still gets something of the run.
+    pub fn are_wanted(&self) -> bool {
+        let files = self.will_be_saved || self.log.is_some() || self.plot.is_some();
+        files || !self.printer.unread
     }
 
     /// Whether something has failed, and the run has gone on.
@@ -145,6 +155,8 @@ impl Reports {
 /// What people see: the tutorials' lines, and on a terminal a bar.
 struct Printer {
     quiet: bool,
+    /// Whether the reader of the lines has gone.
+    unread: bool,
     bar: ProgressBar,
     start: Instant,
     first: u64,
@@ -175,6 +187,7 @@ impl Printer {
         let first = trainer.done();
         Self {
             quiet,
+            unread: false,
             bar,
             start: Instant::now(),
             first,
@@ -190,7 +203,7 @@ impl Printer {
         match self.bar.suspend(|| writeln!(std::io::stdout(), "{line}")) {
             // Nobody reads any more: the run goes on, for its files.
             Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-                self.quiet = true;
+                (self.quiet, self.unread) = (true, true);
                 Ok(())
             }
             result => result.map_err(|source| Error::Io {

@@ -232,6 +232,11 @@ impl Settings {
         keep!("seed": seed, "hidden": hidden, "batch": batch, "truncation": truncation);
         keep!("echo-step": echo_step, "series-length": series_length);
         keep!("optimizer": optimizer, "state": state);
+        // Random bits and given data are different runs; given data may only have moved.
+        if self.data.is_some() != old.data.is_some() {
+            let expected = format!("the checkpoint's {:?}", old.data);
+            return Err(Error::setting("data", expected, format!("{:?}", self.data)));
+        }
         if self.epochs < old.epochs {
             let expected = format!("at least the checkpoint's {}", old.epochs);
             return Err(Error::setting("epochs", expected, self.epochs));

@@ -242,15 +242,21 @@ impl<'a> NamedTensor<'a> {
         }
     }
 
-    pub(crate) fn into_owned(self) -> NamedTensor<'static> {
-        NamedTensor {
+    /// The same with numbers of its own.
+    pub(crate) fn into_owned(self) -> Result<NamedTensor<'static>, Error> {
+        Ok(NamedTensor {
             name: self.name,
             shape: self.shape,
             data: match self.data {
-                Data::F32(values) => Data::F32(Cow::Owned(values.into_owned())),
+                Data::F32(Cow::Borrowed(values)) => {
+                    let mut own = memory::reserve(values.len())?;
+                    own.extend_from_slice(values);
+                    Data::F32(own.into())
+                }
+                Data::F32(Cow::Owned(values)) => Data::F32(values.into()),
                 Data::U64(values) => Data::U64(values),
             },
-        }
+        })
     }
 
     fn dtype(&self) -> Dtype {

@@ -73,10 +73,23 @@ impl Trainer {
     /// `settings.data` names a file.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         settings.check()?;
-        let given = match &settings.data {
-            Some(path) => Some(open_data(path, &settings)?),
-            None => None,
-        };
+        let data = settings.data.as_deref();
+        let data = data.map(|path| GivenData::open(path, settings.epochs));
+        let data = data.transpose()?;
+        Self::with_data(settings, data)
+    }
+
+    /// The same with the data of `settings.data`, which has been read.
+    pub fn with_data(settings: Settings, given: Option<GivenData>) -> Result<Self, Error> {
+        settings.check()?;
+        if let (Some(path), Some(given)) = (&settings.data, &given)
+            && given.series_length() != settings.series_length
+        {
+            let (expected, got) = (settings.series_length, given.series_length());
+            let problem =
+                format!("key x: expected rows of {expected} (--series-length), got {got}");
+            return Err(Error::file(path, problem));
+        }
         let (shape, extent) = (settings.shape(), settings.extent());
         let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
         let mut params = zeros(shape.params_len())?;
@@ -291,15 +304,4 @@ fn diverged(settings: &Settings, step: u64, problem: String, what: &str) -> Erro
             _ => "try a smaller --learning-rate or --clip-norm",
         },
     }
-}
-
-/// Reads given data and refuses a length that the settings contradict.
-fn open_data(path: &Path, settings: &Settings) -> Result<GivenData, Error> {
-    let given = GivenData::open(path, settings.epochs)?;
-    if given.series_length() != settings.series_length {
-        let (expected, got) = (settings.series_length, given.series_length());
-        let problem = format!("key x: expected rows of {expected} (--series-length), got {got}");
-        return Err(Error::file(path, problem));
-    }
-    Ok(given)
 }

@@ -55,10 +55,10 @@ pub struct Start {
 fn tensors_of(shape: NetworkShape) -> Vec<(String, Vec<usize>)> {
     let mut tensors = Vec::new();
     for (index, layer) in shape.layers().enumerate() {
-        let columns = 4 * layer.hidden;
+        let columns = layer.hidden.saturating_mul(4);
         tensors.push((
             format!("lstm.{index}.kernel"),
-            vec![layer.inputs + layer.hidden, columns],
+            vec![layer.inputs.saturating_add(layer.hidden), columns],
         ));
         tensors.push((format!("lstm.{index}.bias"), vec![columns]));
     }
@@ -155,8 +155,8 @@ fn start(shape: NetworkShape, file: &TensorFile) -> Result<Option<Start>, Error>
     let Some(first) = first.filter(|_| !file.has("step")) else {
         return Ok(None);
     };
-    let &[_, batch, _] = file.f32_shape(&first)? else {
-        let got = file.f32_shape(&first)?;
+    let got = file.f32_shape(&first)?;
+    let Some(batch) = (got.len() == 3).then(|| got[1]).filter(|&batch| batch > 0) else {
         return Err(file.problem(format!(
             "key {first}: expected shape [2, B, H], got {got:?}"
         )));

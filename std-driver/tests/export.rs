@@ -160,6 +160,14 @@ fn refuses() {
         &["--name", "no digit first", "2nd"],
     );
     folder.fails(&format!("{bin} --name n"), 2, &["--name", "--format c"]);
+    let mut empty = model(&folder, None);
+    empty.start = Some(Start {
+        batch: 0,
+        state: Vec::new(),
+    });
+    tensors::write(&folder.path("e"), &empty.tensors(""), None).unwrap();
+    let none = "export --model e --format c --output e.h";
+    folder.fails(none, 1, &["e: key state.0", "expected shape [2, B, H]"]);
     let unknown = "export --model m.safetensors --format elf --output m.elf";
     folder.fails(unknown, 2, &["--format", "elf"]);
     model(&folder, Some(f32::NAN));

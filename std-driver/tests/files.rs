@@ -80,6 +80,7 @@ fn links_that_lead_nowhere_are_refused() {
         ("no/y", "cannot write"),
         ("y/", "a folder"),
         (".", "a folder"),
+        ("y/.", "a folder"),
     ] {
         for command in [
             "run --model m --input x --output",
@@ -333,6 +334,98 @@ fn modes_are_kept() {
     let command = "run --model m --input x --output y";
     folder.fails(command, 1, &["y: cannot write", "denied"]);
     folder.fails(&format!("{command} --force"), 1, &["y: cannot write"]);
+}
+
+/// What cannot be put in its place is kept beside it: a file that is a mount point, in a namespace
+/// of its own, if the system allows one.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_replaced_is_kept() {
+    let folder = with_files();
+    folder.ok("run --model m --input x --output y");
+    folder.ok("run --model m --input x --output z");
+    let mounted = |script: &str| {
+        let script = format!("mount --bind z y && {script}");
+        let unshared = ["-rm", "bash", "-c", &script];
+        std::process::Command::new("unshare")
+            .args(unshared)
+            .env("FL", env!("CARGO_BIN_EXE_fused-lstm"))
+            .current_dir(folder.path(""))
+            .output()
+    };
+    match mounted("true") {
+        Ok(output) if output.status.success() => {}
+        _ => return eprintln!("skipped: no namespace to mount in"),
+    }
+    let output = mounted("\"$FL\" run --model m --input x --output y").unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("y.new is what it would be"), "{error}");
+    assert!(folder.bytes("y.new") == folder.bytes("z"));
+}
+
+/// A folder is not taken for one of descriptors by its name.
+#[test]
+fn files_below_a_folder_named_fd_are_files() {
+    let folder = with_files();
+    fs::create_dir(folder.path("fd")).unwrap();
+    fs::write(folder.path("fd/notes"), "precious").unwrap();
+    folder.fails("run --model m --input x --output fd/notes", 2, &["--force"]);
+    folder.ok("run --model m --input x --output fd/y");
+    let once = folder.bytes("fd/y");
+    folder.ok("run --model m --input x --output fd/y");
+    assert!(folder.bytes("fd/y") == once);
+}
+
+/// Lines would spoil a file that goes where they go.
+#[test]
+fn lines_do_not_mix_with_files() {
+    let folder = with_files();
+    let train = "train --epochs 1 --series-length 300 --layers 1";
+    let saved = folder.run(&format!("{train} --save /proc/self/fd/1"));
+    assert!(saved.status.success() && saved.stdout == folder.bytes("c"));
+    let logged = folder.run(&format!("{train} --log /proc/self/fd/1"));
+    let log = String::from_utf8(logged.stdout).unwrap();
+    assert!(log.starts_with("step,epoch,loss\n0,0,"), "{log}");
+    assert_eq!(log.lines().count(), 5);
+    assert!(
+        folder
+            .ok(&format!("{train} --log /dev/null"))
+            .contains("Mean loss")
+    );
+    // And a run that nobody reads and that writes nothing has no reason to go on.
+    let script = "timeout 60 \"$FL\" train --epochs 1000000 | head -1; echo ${PIPESTATUS[0]}";
+    let output = folder.bash(script);
+    assert_eq!(output.stdout, b"New data, epoch 0\n130\n");
+}
+
+/// A log on a full disk ends with its last whole row, and is gone on with when there is room.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_leaves_a_whole_log() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("disk")).unwrap();
+    let script = "mount -t tmpfs -o size=8k tmpfs disk && \
+        { \"$FL\" train --quiet --epochs 40 --layers 1 --truncation 10 --series-length 1500 \
+          --save c --log disk/l; code=$?; cp disk/l l; exit $code; }";
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "bash", "-c", script])
+        .env("FL", env!("CARGO_BIN_EXE_fused-lstm"))
+        .current_dir(folder.path(""))
+        .output();
+    let Ok(output) = output else {
+        return eprintln!("skipped: no unshare");
+    };
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("unshare") || error.contains("mount") {
+        return eprintln!("skipped: {error}");
+    }
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("disk/l: cannot write"), "{error}");
+    let log = folder.text("l");
+    assert!(log.starts_with("step,epoch,loss\n0,0,"), "{log}");
+    assert!(log.ends_with('\n') && !log.contains('\0'));
+    assert!(folder.path("c").exists());
 }
 
 /// Temporary files that a kill has left go; those that are being written stay, and so do others.

@@ -114,3 +114,28 @@ fn pictures_are_drawn_whole() {
     assert!(!folder.text("p.svg").contains("Row 2"));
     assert_eq!(folder.names(), ["p.png", "p.svg"]);
 }
+
+/// Losses of all sizes that a log can have.
+#[test]
+fn pictures_show_any_losses() {
+    let folder = Folder::new();
+    let short = "--quiet --epochs 1 --series-length 300";
+    folder.ok(&format!("train {short} --save c --log l"));
+    let log = folder.text("l");
+    for losses in [
+        [3.4e38f32, 1e-45],
+        [0.0, 0.0],
+        [0.5, 0.5],
+        [3.4e38, 3.4e38],
+        [1e-45, 1e-45],
+    ] {
+        let lines = log.lines().enumerate().map(|(k, line)| match k {
+            1 | 2 => format!("{},0,{:e}", k - 1, losses[k - 1]),
+            _ => line.to_owned(),
+        });
+        let text = lines.collect::<Vec<_>>().join("\n") + "\n";
+        std::fs::write(folder.path("l"), text).unwrap();
+        folder.ok("train --quiet --resume c --epochs 2 --log l --plot p.svg");
+        assert!(folder.text("p.svg").trim_end().ends_with("</svg>"));
+    }
+}

@@ -265,6 +265,27 @@ fn memory_that_cannot_be_had_is_an_error() {
         let output = format!("train --quiet --layers 1 --hidden 1 {flags}");
         ends.push(limited(&output));
     }
+    // Many rows, each with a state.
+    for batch in [1_000, 30_000, 100_000] {
+        let hidden = 400;
+        let m: [(&str, &[usize], &[f32]); 2] = [
+            (
+                "lstm.0.kernel",
+                &[1 + hidden, 4 * hidden],
+                &vec![0.5; (1 + hidden) * 4 * hidden],
+            ),
+            ("lstm.0.bias", &[4 * hidden], &vec![0.5; 4 * hidden]),
+        ];
+        write_tensors(&folder.path("m"), &m, &[]);
+        let x: [(&str, &[usize], &[f32]); 1] = [("x", &[1, batch, 1], &vec![0.5; batch])];
+        write_tensors(&folder.path("x"), &x, &[]);
+        ends.push(limited(
+            "run --model m --input x --output y --force --outputs y --threads 1",
+        ));
+        ends.push(limited(
+            "run --model m --input x --output y --force --outputs state",
+        ));
+    }
     // Many numbers of output for each of input.
     let classes = 400_000;
     let m: [(&str, &[usize], &[f32]); 4] = [

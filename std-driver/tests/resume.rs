@@ -335,6 +335,29 @@ fn data_is_known_again() {
     folder.ok("train --quiet --epochs 4 --data d --save whole");
     folder.ok("train --quiet --epochs 2 --data d --save c");
     let resume = "train --quiet --resume c --save r";
+    // Random bits are other data.
+    folder.ok("train --quiet --epochs 1 --series-length 300 --save random");
+    let other_data = "train --quiet --resume random --epochs 2 --data d";
+    folder.fails(other_data, 2, &["--data", "checkpoint's None"]);
+    // Read once, so that a pipe will do; of another length it is not what it was.
+    let piped = folder.bash("cat d | \"$FL\" train --quiet --epochs 4 --data /dev/stdin --save p");
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(
+        Weights::open(&folder.path("p")).unwrap().params
+            == Weights::open(&folder.path("whole")).unwrap().params
+    );
+    let long = [1, 301];
+    let bits = vec![1; 301];
+    write_tensors(
+        &folder.path("long"),
+        &[],
+        &[("x", &long, &bits), ("y", &long, &bits)],
+    );
+    folder.fails(
+        &format!("{resume} --data long"),
+        1,
+        &["long: key x", "got [1, 301]"],
+    );
     // In another place, with more epochs in it.
     std::fs::create_dir(folder.path("elsewhere")).unwrap();
     std::fs::rename(folder.path("d"), folder.path("elsewhere/e")).unwrap();

@@ -289,6 +289,8 @@ fn starts_from_the_state_that_is_given() {
     tensors::write(&folder.path("m"), &weights.tensors(""), None).unwrap();
     let run = "run --model m --input x --output n";
     folder.fails(run, 1, &["x: key x", "expected 2 rows", "got 3"]);
+    // It is not asked for where the input has states of its own.
+    folder.ok("run --model m --input given --output n");
     // The state of a checkpoint is where its training stands.
     folder.ok("train --quiet --epochs 1 --series-length 300 --batch 1 --save c");
     write("bit", &[("x", &[1, 1, 1], &[1.0])]);

@@ -11,4 +11,4 @@ pub(crate) use contents::{LOG_HEADER, PICTURE_MARK};
 pub(crate) use place::Place;
 pub use replace::{check_writable, replace};
 pub(crate) use replace::{finish_writing, replace_with};
-pub use uses::{Uses, Written, same};
+pub use uses::{Uses, Written, is_standard_output, same};

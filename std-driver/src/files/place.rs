@@ -67,10 +67,11 @@ fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
     }
 }
 
+/// Whether the text after the last separator, which [`Path`] passes over, is empty or dots.
 fn ends_as_a_folder(path: &Path) -> bool {
-    let text = path.as_os_str().as_encoded_bytes();
-    text.last()
-        .is_some_and(|&byte| std::path::is_separator(byte.into()))
+    let text = path.as_os_str().to_string_lossy();
+    let last = text.rsplit(std::path::is_separator).next();
+    matches!(last, Some("" | "." | ".."))
 }
 
 #[cfg(unix)]
@@ -93,7 +94,7 @@ fn is_inherited(path: &Path) -> bool {
         let Ok(folder) = folder(&path).canonicalize() else {
             return false;
         };
-        if folder.ends_with("fd") && (folder.starts_with("/proc") || folder.starts_with("/dev")) {
+        if has_descriptors(&folder) {
             return true;
         }
         match path.read_link() {
@@ -102,6 +103,19 @@ fn is_inherited(path: &Path) -> bool {
         }
     }
     false
+}
+
+/// Whether a folder has a process's file descriptors: `/proc/PID/fd`, `/proc/PID/task/TID/fd`, and
+/// where there is no `/proc`, `/dev/fd`.
+fn has_descriptors(folder: &Path) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = folder.to_str().unwrap_or("").split('/');
+    match parts.collect::<Vec<_>>()[..] {
+        ["", "dev", "fd"] => true,
+        ["", "proc", process, "fd"] => number(process),
+        ["", "proc", process, "task", thread, "fd"] => number(process) && number(thread),
+        _ => false,
+    }
 }
 
 /// The folder that a path is in.

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, PersistError};
 
 const PREFIX: &str = ".fused-lstm-";
 const SUFFIX: &str = ".tmp";
@@ -46,13 +46,16 @@ pub(crate) fn replace_with(
         }
     };
     let _writing = finish_writing();
-    let mut file = temporary(folder(&target)).map_err(failed())?;
-    write(file.as_file_mut()).map_err(failed())?;
+    // Nobody may read what is to replace a private file, not even for a moment.
+    let mode = if old.is_some() { 0o600 } else { 0o666 };
+    let mut file = temporary(folder(&target), mode).map_err(failed())?;
     if let Some(old) = old {
         keep_owner_and_mode(file.as_file(), &old).map_err(failed())?;
     }
+    write(file.as_file_mut()).map_err(failed())?;
     file.as_file().sync_all().map_err(failed())?;
-    file.persist(&target).map_err(|e| failed()(e.error))?;
+    file.persist(&target)
+        .map_err(|e| rescue(path, &target, e))?;
     // The rename itself lasts once the folder is on the disk. The file is whole either
     // way, and not every folder may be opened.
     #[cfg(unix)]
@@ -60,6 +63,23 @@ pub(crate) fn replace_with(
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// The error of a file that cannot be replaced, as one that is a mount point, or another user's in a
+/// sticky folder. What was written is kept beside it.
+fn rescue(path: &Path, target: &Path, error: PersistError) -> Error {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".new");
+    match error.file.persist_noclobber(&name) {
+        Ok(_) => {
+            let (why, kept) = (error.error, name.display());
+            Error::file(
+                path,
+                format!("cannot be replaced: {why}; {kept} is what it would be"),
+            )
+        }
+        Err(_) => Error::io(path, "write")(error.error),
+    }
 }
 
 /// Refuses a path that could not be written later, and removes temporary files beside it that
@@ -71,7 +91,7 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
     };
     let _writing = finish_writing();
     remove_abandoned(folder(&target));
-    temporary(folder(&target))
+    temporary(folder(&target), 0o600)
         .map(drop)
         .map_err(Error::io(path, "write"))
 }
@@ -84,21 +104,22 @@ pub(crate) fn finish_writing() -> MutexGuard<'static, ()> {
 }
 
 /// A new file with a lock on it, which goes when it is dropped.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any new file, and not for the owner alone.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        // The process's mask applies, as to any new file.
+        builder.permissions(fs::Permissions::from_mode(mode));
     }
+    #[cfg(not(unix))]
+    let _ = mode;
     loop {
         let file = builder.tempfile_in(folder)?;
         match file.as_file().lock() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             // Not every file system has locks. Files there are never taken for abandoned.
-            Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
             _ => {}
         }
         // Between the two steps another process may have taken it for abandoned.

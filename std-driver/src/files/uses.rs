@@ -96,6 +96,18 @@ pub fn same(a: &Path, b: &Path) -> bool {
     }
 }
 
+/// Whether what is written to the path goes where this process prints.
+pub fn is_standard_output(path: &Path) -> bool {
+    let output = key(Path::new("/dev/stdout"));
+    let discarded = key(Path::new("/dev/null"));
+    match (key(path), output) {
+        (Ok((path, _)), Ok((output, _))) => {
+            path == output && discarded.is_ok_and(|(discarded, _)| discarded != output)
+        }
+        _ => false,
+    }
+}
+
 /// A file by what the system knows it by, or one that is not there yet by its folder and name.
 #[derive(PartialEq)]
 enum Identity {

@@ -6,8 +6,9 @@ mod series;
 use crate::Error;
 use crate::files::{Contents, Uses, Written};
 use crate::header::RUN_OUTPUT;
+use crate::memory::reserve;
 use crate::tensors::{self, NamedTensor, TensorFile, index_of};
-use crate::weights::{Start, Weights, state_tensors};
+use crate::weights::{Weights, state_tensors};
 use blocks::Blocks;
 use clap::ValueEnum;
 use fused_lstm::{Extent, NetworkShape};
@@ -110,8 +111,9 @@ pub fn infer(
     }
     let mut results = outputs.into_tensors();
     if wanted.contains(&Output::State) {
-        let state = state_tensors(shape, batch, &state).into_iter();
-        results.extend(state.map(NamedTensor::into_owned));
+        for tensor in state_tensors(shape, batch, &state) {
+            results.push(tensor.into_owned()?);
+        }
     }
     Ok(results)
 }
@@ -128,18 +130,12 @@ fn wanted(shape: NetworkShape, options: &Options) -> Result<Vec<Output>, Error> 
         let all = Output::value_variants().iter().copied();
         return Ok(all.filter(|&output| exists(output)).collect());
     };
-    match asked.iter().find(|&&output| !exists(output)) {
-        Some(Output::Logits) => {
-            let expected = "outputs that the network has";
-            Err(Error::setting("outputs", expected, "logits without a head"))
-        }
-        Some(_) => {
-            let expected = "outputs that the network has";
-            let got = format!("probabilities of a head of {outputs}");
-            Err(Error::setting("outputs", expected, got))
-        }
-        None => Ok(asked.clone()),
-    }
+    let got = match asked.iter().find(|&&output| !exists(output)) {
+        None => return Ok(asked.clone()),
+        Some(Output::Logits) => "logits without a head".into(),
+        Some(_) => format!("probabilities of a head of {outputs}"),
+    };
+    Err(Error::setting("outputs", "what the network has", got))
 }
 
 /// The state that each layer starts from.
@@ -150,31 +146,27 @@ fn starts(
     batch: usize,
 ) -> Result<Vec<f32>, Error> {
     let shape = weights.shape();
-    if let Some(start) = &weights.start
-        && ![1, batch].contains(&start.batch)
-    {
-        let rows = start.batch;
-        let problem = format!("key x: expected {rows} rows, as the model's state has, got {batch}");
-        return Err(input.problem(problem));
-    }
-    let mut state = Vec::new();
+    let mut state = reserve(shape.state_len(batch))?;
     let mut own = weights.start.as_ref().map(|start| &start.state[..]);
+    let rows = weights.start.as_ref().map_or(0, |start| start.batch);
     for (index, layer) in shape.layers().enumerate() {
         let key = format!("state.{index}");
         let len = layer.state_len(batch);
-        let start = match (&weights.start, &mut own) {
-            (Some(Start { batch: rows, .. }), Some(rest)) => {
-                let (start, after) = rest.split_at(layer.state_len(*rows));
-                *rest = after;
-                Some(start)
-            }
-            _ => None,
-        };
+        let start = own.map(|rest| {
+            let (start, after) = rest.split_at(layer.state_len(rows));
+            own = Some(after);
+            start
+        });
         let file = [Some(input), given].into_iter().flatten();
         if let Some(file) = file.into_iter().find(|file| file.has(&key)) {
             state.extend(file.f32_of_shape(&key, &[2, batch, layer.hidden])?);
         } else if let Some(start) = start {
             // One row stands for all.
+            if ![1, batch].contains(&rows) {
+                let problem =
+                    format!("key x: expected {rows} rows, as the model's state has, got {batch}");
+                return Err(input.problem(problem));
+            }
             let copies = len / start.len();
             let halves = start.chunks_exact(start.len() / 2);
             halves.for_each(|half| (0..copies).for_each(|_| state.extend_from_slice(half)));
