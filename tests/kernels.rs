@@ -1,7 +1,6 @@
 //! The tests of the kernels, in one program: layers whose sizes are types are then compiled once for
 //! all of them. Each module says what it holds; a name before `--` selects one of them.
 
-mod activation;
 mod bits;
 mod goldens;
 mod gradients;
