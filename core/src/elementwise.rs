@@ -84,69 +84,6 @@ impl<E: Elementwise> Kernel for ForEachBlock<'_, E> {
     }
 }
 
-/// A look at the same place of several buffers: `block` gives zeros where all is well there, and
-/// NaN where it is not.
-pub(crate) trait Probe {
-    fn block<S: Simd, const WHOLE: bool>(&self, s: S, at: Block<S, WHOLE>) -> S::V;
-}
-
-/// Whether all is well in all of `len` numbers.
-#[inline(always)]
-pub(crate) fn all_well<S: Simd, P: Probe>(s: S, len: usize, probe: &P) -> bool {
-    fitting(s, len, Look { len, probe })
-}
-
-struct Look<'a, P> {
-    len: usize,
-    probe: &'a P,
-}
-
-impl<P: Probe> Kernel for Look<'_, P> {
-    type Output = bool;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> bool {
-        /// Lanes of the widest level.
-        const MOST: usize = 16;
-        let Self { len, probe } = self;
-        let mut at = 0;
-        // NaN stays in the sums. There are two, because an addition takes a few cycles.
-        let mut sums = [s.splat(0.0); 2];
-        while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
-            let pair = Several::<S, 2>(s);
-            let mask = pair.mask(2 * S::LANES);
-            let block = Block::<_, true> {
-                s: pair,
-                at,
-                len,
-                mask,
-            };
-            sums = pair.add(sums, probe.block(pair, block));
-            at += 2 * S::LANES;
-        }
-        let [mut sum, other] = sums;
-        while len - at >= S::LANES {
-            let mask = s.mask(S::LANES);
-            sum = s.add(sum, probe.block(s, Block::<S, true> { s, at, len, mask }));
-            at += S::LANES;
-        }
-        let (mut lanes, mut rest) = ([0.0; MOST], [0.0; MOST]);
-        if S::LANES > MOST {
-            debug_assert!(false, "no level has as many lanes");
-            return false;
-        }
-        if const { S::LANES > 1 } && at < len {
-            let mask = s.mask(len - at);
-            let last = probe.block(s, Block::<S, false> { s, at, len, mask });
-            // What a probe makes of lanes beyond the end does not count.
-            // SAFETY: there is room for all lanes.
-            unsafe { s.store_masked(rest.as_mut_ptr(), last, mask) }
-        }
-        // SAFETY: as above.
-        unsafe { s.store(lanes.as_mut_ptr(), s.add(sum, other)) }
-        lanes.iter().chain(&rest).all(|&lane| lane == 0.0)
-    }
-}
-
 /// Sums that [`sum_of_squares`] has under way.
 pub(crate) const CHAINS: usize = 16;
 

@@ -7,9 +7,10 @@
 //!
 //! An update that would leave numbers from which no training goes on is refused with
 //! [`ShapeError::NotFinite`] before a weight or a slot has changed: if a gradient is not finite
-//! (`"gradients"`), if a new slot would not be (`"slots"`: the square of a gradient of 2e19 is
+//! (`"gradients"`), if a new slot might not be (`"slots"`: the square of a gradient of 2e19 is
 //! infinite), and for [`Sgd`] and [`Momentum`], whose step grows with the gradient, if a new
-//! weight would not be (`"params"`). The steps of the others are bounded by the learning rate.
+//! weight might not be (`"params"`). The steps of the others are bounded by the learning rate. What
+//! might be is told from the largest gradient, slot and weight, wherever they are.
 //!
 //! TensorFlow and PyTorch mean different things by the same names; the
 //! constructors `tensorflow` and `pytorch` hold what each of them does by
@@ -22,9 +23,7 @@
 //! | [`RmsProp`] | mean square starts at 1, epsilon 1e-10 inside the root, decay 0.9 | starts at 0, epsilon 1e-8 outside, decay 0.99 |
 //! | [`Momentum`] | the same | the same, without dampening |
 
-use crate::elementwise::{
-    Block, Elementwise, Probe, all_well, for_each_block, sum_of_scaled_squares, sum_of_squares,
-};
+use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
 use crate::error::{ShapeError, check_len};
 use crate::layout::Cut;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -280,33 +279,37 @@ struct Update<'a, R> {
 /// One optimizer's formula: new parameters and slots.
 trait Rule: Copy {
     const SLOTS: usize;
-    /// Whether the step is bounded, however large the gradient.
-    const BOUNDED: bool = true;
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]);
+
+    /// What might not be finite after an update, from the largest magnitudes of a gradient and a
+    /// slot. Most slots are sums of squares, and bound the step.
+    fn lost(self, gradient: f32, slot: f32, _params: &[f32]) -> Option<&'static str> {
+        (!fits(slot + gradient * gradient)).then_some("slots")
+    }
 }
 
-impl<R: Rule> Update<'_, R> {
-    /// What the rule makes of one place, and its gradient.
-    #[inline(always)]
-    fn apply<S: Simd, const WHOLE: bool>(
-        &self,
-        s: S,
-        at: Block<S, WHOLE>,
-    ) -> (S::V, S::V, [S::V; 2]) {
-        let mut slots = [s.splat(0.0); 2];
-        for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
-            *v = at.load(slot);
-        }
-        let gradient = at.load(self.gradients);
-        let (w, slots) = self.rule.apply(s, at.load(self.params), gradient, slots);
-        (gradient, w, slots)
-    }
+/// Whether a bound is finite, with room for roundings. NaN is not.
+fn fits(bound: f32) -> bool {
+    bound < 0.999 * f32::MAX
+}
+
+/// The largest magnitude; infinity or NaN if not all numbers are finite. By their bits, which
+/// ascend with the magnitude.
+fn largest(values: &[f32]) -> f32 {
+    let magnitude = |v: &f32| v.to_bits() & (u32::MAX >> 1);
+    f32::from_bits(values.iter().map(magnitude).fold(0, u32::max))
 }
 
 impl<R: Rule> Elementwise for Update<'_, R> {
     #[inline(always)]
     fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
-        let (_, w, slots) = self.apply(s, at);
+        let mut slots = [s.splat(0.0); 2];
+        for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
+            *v = at.load(slot);
+        }
+        let (w, slots) = self
+            .rule
+            .apply(s, at.load(self.params), at.load(self.gradients), slots);
         at.store(self.params, w);
         for (v, slot) in slots.into_iter().zip(&mut self.slots).take(R::SLOTS) {
             at.store(slot, v);
@@ -314,53 +317,11 @@ impl<R: Rule> Elementwise for Update<'_, R> {
     }
 }
 
-/// Whether an update leaves finite numbers: the gradients and the new slots, and unless `slots`
-/// are all that is asked for, the new parameters of a rule without bounds.
-struct Finite<'a, 'b, R> {
-    update: &'a Update<'b, R>,
-    slots: bool,
-}
-
-/// Not a closure, which would not have the instructions of its caller where it is not inlined.
-#[inline(always)]
-fn finite<S: Simd, R: Rule>(s: S, update: &Update<R>, slots: bool) -> bool {
-    all_well(s, update.params.len(), &Finite { update, slots })
-}
-
-impl<R: Rule> Probe for Finite<'_, '_, R> {
-    #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&self, s: S, at: Block<S, WHOLE>) -> S::V {
-        let zero = s.splat(0.0);
-        let (gradient, w, slots) = self.update.apply(s, at);
-        // 0·v is NaN if v is not finite.
-        let mut sum = s.mul(gradient, zero);
-        for slot in slots.into_iter().take(R::SLOTS) {
-            sum = s.fma(slot, zero, sum);
-        }
-        if const { !R::BOUNDED } && !self.slots {
-            sum = s.fma(w, zero, sum);
-        }
-        sum
-    }
-}
-
 impl<R: Rule> Kernel for Update<'_, R> {
-    type Output = Result<(), ShapeError>;
+    type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) -> Self::Output {
-        let len = self.params.len();
-        if !finite(s, &self, false) {
-            let what = if self.gradients.iter().any(|g| !g.is_finite()) {
-                "gradients"
-            } else if const { !R::BOUNDED } && (R::SLOTS == 0 || finite(s, &self, true)) {
-                "params"
-            } else {
-                "slots"
-            };
-            return Err(ShapeError::NotFinite { what });
-        }
-        for_each_block(s, len, &mut self);
-        Ok(())
+    fn run<S: Simd>(mut self, s: S) {
+        for_each_block(s, self.params.len(), &mut self);
     }
 }
 
@@ -372,13 +333,23 @@ fn run<R: Rule>(
 ) -> Result<(), ShapeError> {
     check_len("gradients", params.len(), gradients.len())?;
     check_len("slots", R::SLOTS.saturating_mul(params.len()), slots.len())?;
+    let gradient = largest(gradients);
+    let lost = if gradient.is_finite() {
+        rule.lost(gradient, largest(slots), params)
+    } else {
+        Some("gradients")
+    };
+    if let Some(what) = lost {
+        return Err(ShapeError::NotFinite { what });
+    }
     let (first, second) = slots.cut(if R::SLOTS == 0 { 0 } else { params.len() });
     dispatch(Update {
         params,
         gradients,
         slots: [first, second],
         rule,
-    })
+    });
+    Ok(())
 }
 
 impl Sgd {
@@ -397,7 +368,10 @@ impl Sgd {
 
 impl Rule for Sgd {
     const SLOTS: usize = 0;
-    const BOUNDED: bool = false;
+    fn lost(self, gradient: f32, _slot: f32, params: &[f32]) -> Option<&'static str> {
+        let step = self.learning_rate * gradient;
+        (!fits(largest(params) + step.abs())).then_some("params")
+    }
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]) {
         (s.fma(s.splat(-self.learning_rate), g, w), slots)
@@ -427,7 +401,20 @@ impl Momentum {
 
 impl Rule for Momentum {
     const SLOTS: usize = 1;
-    const BOUNDED: bool = false;
+    fn lost(self, gradient: f32, slot: f32, params: &[f32]) -> Option<&'static str> {
+        let momentum = self.momentum.abs();
+        let a = momentum * slot + gradient;
+        if !fits(a) {
+            return Some("slots");
+        }
+        let direction = if self.nesterov {
+            momentum * a + gradient
+        } else {
+            a
+        };
+        let step = self.learning_rate * direction;
+        (!fits(largest(params) + step.abs())).then_some("params")
+    }
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
         let momentum = s.splat(self.momentum);
@@ -627,13 +614,15 @@ impl Kernel for Clip<'_> {
         /// Squares that underflow leave no trace in a sum from here on.
         const SMALL: f32 = 1.0 / (1u128 << 90) as f32;
 
-        let mut sum = sum_of_squares(s, self.gradients);
         let (mut scale, mut unscale) = (1.0, 1.0);
-        // A sum of NaN stays one.
-        if sum == f32::INFINITY || sum < SMALL {
+        let sum = loop {
+            let sum = sum_of_scaled_squares(s, self.gradients, scale);
+            // Once more if squares have overflown or vanished. A sum of NaN stays one.
+            if scale != 1.0 || !(sum == f32::INFINITY || sum < SMALL) {
+                break sum;
+            }
             (scale, unscale) = if sum < SMALL { (UP, DOWN) } else { (DOWN, UP) };
-            sum = sum_of_scaled_squares(s, self.gradients, scale);
-        }
+        };
         if !sum.is_finite() {
             return Err(ShapeError::NotFinite { what: "gradients" });
         }
