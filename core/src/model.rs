@@ -534,6 +534,23 @@ impl Kernel for Backward<'_> {
     }
 }
 
+/// The loss of a training step, a function of its own.
+struct LossRows<'a, L> {
+    loss: L,
+    width: usize,
+    outputs: &'a mut [f32],
+    doutputs: &'a mut [f32],
+}
+
+impl<L: Loss> Kernel for LossRows<'_, L> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        self.loss
+            .gradient(s, self.width, self.outputs, self.doutputs)
+    }
+}
+
 /// A training step but for its update. `outputs` are the head's, or the last layer's.
 struct LossGradient<'a, L> {
     model: Model<'a>,
@@ -581,7 +598,12 @@ impl<L: Loss> Kernel for LossGradient<'_, L> {
             forward_rows(s, head, rows, params, y, outputs);
             let mut work = work;
             let doutputs = take_last(&mut work, outputs.len());
-            let loss = loss.gradient(s, head.outputs, outputs, doutputs);
+            let loss = s.call(LossRows {
+                loss,
+                width: head.outputs,
+                outputs,
+                doutputs,
+            });
 
             let (transposed, dy) = work.cut(model.shape.transposed_len());
             let (dy, _) = dy.cut(rows * head.inputs);
@@ -593,7 +615,12 @@ impl<L: Loss> Kernel for LossGradient<'_, L> {
             sequence::copy(outputs, y);
             let (_, dy) = work.cut(model.shape.transposed_len());
             let (dy, _) = dy.cut(y.len());
-            loss.gradient(s, model.shape.outputs(), outputs, dy)
+            s.call(LossRows {
+                loss,
+                width: model.shape.outputs(),
+                outputs,
+                doutputs: dy,
+            })
         };
 
         dstate.fill(0.0);

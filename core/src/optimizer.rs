@@ -24,7 +24,7 @@
 //! | [`Momentum`] | the same | the same, without dampening |
 
 use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
-use crate::error::{ShapeError, check_len};
+use crate::error::ShapeError;
 use crate::layout::Cut;
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -295,6 +295,7 @@ fn fits(bound: f32) -> bool {
 
 /// The largest magnitude; infinity or NaN if not all numbers are finite. By their bits, which
 /// ascend with the magnitude.
+#[inline(never)]
 fn largest(values: &[f32]) -> f32 {
     let magnitude = |v: &f32| v.to_bits() & (u32::MAX >> 1);
     f32::from_bits(values.iter().map(magnitude).fold(0, u32::max))
@@ -325,14 +326,33 @@ impl<R: Rule> Kernel for Update<'_, R> {
     }
 }
 
+/// The error of the first buffer that has another length than it should: one function for all
+/// rules, where code must be small.
+#[cold]
+#[inline(never)]
+fn wrong_length(params: &[f32], gradients: &[f32], slots_len: usize, slots: &[f32]) -> ShapeError {
+    let (what, expected, got) = if gradients.len() == params.len() {
+        ("slots", slots_len, slots.len())
+    } else {
+        ("gradients", params.len(), gradients.len())
+    };
+    ShapeError::Length {
+        what,
+        expected,
+        got,
+    }
+}
+
 fn run<R: Rule>(
     rule: R,
     params: &mut [f32],
     gradients: &[f32],
     slots: &mut [f32],
 ) -> Result<(), ShapeError> {
-    check_len("gradients", params.len(), gradients.len())?;
-    check_len("slots", R::SLOTS.saturating_mul(params.len()), slots.len())?;
+    let slots_len = R::SLOTS.saturating_mul(params.len());
+    if gradients.len() != params.len() || slots.len() != slots_len {
+        return Err(wrong_length(params, gradients, slots_len, slots));
+    }
     let gradient = largest(gradients);
     let lost = if gradient.is_finite() {
         rule.lost(gradient, largest(slots), params)
