@@ -16,8 +16,8 @@ use core::ops::Range;
 /// The parameters of U of a layer's H units, over a buffer that holds them packed. The bits
 /// that come out are those of the whole layer.
 ///
-/// The kernels begin with a line of the caches, and the buffer says where that is in it. So it may
-/// be copied or moved; where lines lie otherwise then, it is right but read more slowly.
+/// The kernels are aligned to a cache line, and the first number of the buffer holds their offset.
+/// So it may be copied or moved: at another alignment it is right, but read more slowly.
 ///
 /// ```
 /// use fused_lstm::{Flat, LayerShape, LayerUnits, Lstm, LstmState, Network, Turn};
@@ -56,8 +56,8 @@ impl<'a> LayerUnits<'a> {
     #[inline]
     pub const fn len(layer: LayerShape, units: usize) -> usize {
         let rows = layer.inputs.saturating_add(layer.hidden).saturating_add(1);
-        // They begin with a line of the caches, wherever the buffer does; before them is the
-        // distance.
+        // Room to align the kernels to a cache line at any alignment of the buffer, and for their
+        // offset, which stands before them.
         rows.saturating_mul(4)
             .saturating_mul(units)
             .saturating_add(LINE)
