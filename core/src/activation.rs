@@ -15,7 +15,7 @@
 //! smallest subnormal; both infinities give the limits.
 
 use crate::elementwise::{Block, Elementwise, for_each_block};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Simd, dispatch};
 
 /// 1.5·2²³: a sum with it keeps no fraction, and its low bits are the integer.
 const MAGIC: f32 = 12_582_912.0;
@@ -157,17 +157,9 @@ macro_rules! on_slices {
             }
         }
 
-        impl Kernel for $kernel<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn run<S: Simd>(mut self, s: S) {
-                for_each_block(s, self.0.len(), &mut self);
-            }
-        }
-
         $(#[$doc])*
         pub fn $name(values: &mut [f32]) {
-            dispatch($kernel(values));
+            dispatch!(s => for_each_block(s, values.len(), &mut $kernel(values)));
         }
     )*};
 }

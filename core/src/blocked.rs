@@ -11,7 +11,7 @@
 
 use crate::chunks::balanced;
 use crate::matmul::{Product, Sizes, Start};
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
 use crate::tile::{Ahead, Left, split, tiles};
 use crate::transpose::transpose_part;
 use core::mem::MaybeUninit;
@@ -41,28 +41,25 @@ impl<const N: usize> Room<N> {
     }
 }
 
-/// The product, whose pointers cover its sizes; `PACKED`, its right operand is in panels
-/// already, which are taken from the last to the first if it goes `backwards`.
-pub(crate) struct Blocked<'a, const PACKED: bool> {
-    pub product: Product<'a>,
-    pub backwards: bool,
+/// The product, whose pointers cover its sizes, as a function of its own; `PACKED`, its right
+/// operand is in panels already, which are taken from the last to the first if it goes `backwards`.
+#[inline(always)]
+pub(crate) fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards: bool) {
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            // SAFETY: the pointers cover the sizes, in panels as they would in rows.
+            unsafe { blocks::<S, PACKED>(s, product, backwards) }
+        },
+    );
 }
 
-impl<const PACKED: bool> Kernel for Blocked<'_, PACKED> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: the pointers cover the sizes, in panels as they would in rows.
-        unsafe { blocked::<S, PACKED>(s, self.product, self.backwards) }
-    }
-}
-
-/// [`Blocked`].
+/// [`blocked`].
 ///
 /// # Safety
 /// The product's pointers cover its sizes.
 #[inline(always)]
-unsafe fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backwards: bool) {
+unsafe fn blocks<S: Simd, const PACKED: bool>(s: S, product: Product, backwards: bool) {
     const { assert!(2 * S::LANES <= WIDTH) };
     let Sizes { m, n, k } = product.sizes;
     let mut panel = Room::<{ DEPTH * WIDTH }>::new();

@@ -8,7 +8,7 @@ use crate::init;
 use crate::layout::DenseShape;
 use crate::loss::{check_labels, cross_entropy_rows, softmax_rows};
 use crate::network::Network;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::dispatch;
 
 /// A dense layer of `I` inputs and `O` outputs: its parameters, or their gradients.
 ///
@@ -59,11 +59,8 @@ impl<const I: usize, const O: usize> Dense<I, O> {
         x: &[[[f32; I]; B]; T],
     ) -> [[[f32; O]; B]; T] {
         let mut y = [[[0.0; O]; B]; T];
-        dispatch(DenseForward {
-            dense: self,
-            x,
-            y: &mut y,
-        });
+        let (params, x, to) = (self.as_flat(), x.as_flat(), y.as_flat_mut());
+        dispatch!(s => forward_rows(s, Self::SHAPE, T * B, params, x, to));
         y
     }
 
@@ -86,75 +83,14 @@ impl<const I: usize, const O: usize> Dense<I, O> {
         gradients: &mut Self,
     ) -> [[[f32; I]; B]; T] {
         let mut dx = [[[0.0; I]; B]; T];
-        dispatch(DenseBackward {
-            dense: self,
-            x,
-            dy,
-            gradients,
-            dx: &mut dx,
-        });
-        dx
-    }
-}
-
-struct DenseForward<'a, const I: usize, const O: usize, const T: usize, const B: usize> {
-    dense: &'a Dense<I, O>,
-    x: &'a [[[f32; I]; B]; T],
-    y: &'a mut [[[f32; O]; B]; T],
-}
-
-impl<const I: usize, const O: usize, const T: usize, const B: usize> Kernel
-    for DenseForward<'_, I, O, T, B>
-{
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { dense, x, y } = self;
-        let shape = Dense::<I, O>::SHAPE;
-        forward_rows(
-            s,
-            shape,
-            T * B,
-            dense.as_flat(),
-            x.as_flat(),
-            y.as_flat_mut(),
-        );
-    }
-}
-
-struct DenseBackward<'a, const I: usize, const O: usize, const T: usize, const B: usize> {
-    dense: &'a Dense<I, O>,
-    x: &'a [[[f32; I]; B]; T],
-    dy: &'a [[[f32; O]; B]; T],
-    gradients: &'a mut Dense<I, O>,
-    dx: &'a mut [[[f32; I]; B]; T],
-}
-
-impl<const I: usize, const O: usize, const T: usize, const B: usize> Kernel
-    for DenseBackward<'_, I, O, T, B>
-{
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            dense,
-            x,
-            dy,
-            gradients,
-            dx,
-        } = self;
         let mut transposed = [[0.0f32; I]; O];
-        backward_rows(
-            s,
-            Dense::<I, O>::SHAPE,
-            T * B,
-            dense.as_flat(),
-            x.as_flat(),
-            dy.as_flat(),
-            gradients.as_flat_mut(),
-            dx.as_flat_mut(),
-            transposed.as_flat_mut(),
-        );
+        let (params, x, dy) = (self.as_flat(), x.as_flat(), dy.as_flat());
+        let (gradients, to) = (gradients.as_flat_mut(), dx.as_flat_mut());
+        let transposed = transposed.as_flat_mut();
+        dispatch!(s => backward_rows(
+            s, Self::SHAPE, T * B, params, x, dy, gradients, to, transposed
+        ));
+        dx
     }
 }
 
@@ -248,14 +184,18 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
         scratch: &mut N::Scratch<T, B>,
     ) {
         const { Self::FITS };
-        let net = self;
-        dispatch(Classify::<N, H, C, T, B> {
-            net,
-            x,
-            state,
-            y,
-            probabilities,
-            scratch,
+        dispatch!(s => {
+            let (x, y) = (x.as_flat(), y.as_flat_mut());
+            let (shape, head) = (Dense::<H, C>::SHAPE, self.dense.as_flat());
+            let probabilities = probabilities.as_flat_mut();
+            self.lstm.infer_with::<_, T, B>(s, x, state, y, scratch);
+            // A step of a tiny network would wait for the call.
+            if const { T * B == 1 && C <= 4 && H <= 32 } {
+                step_row(s, shape, head, y, probabilities);
+            } else {
+                forward_rows(s, shape, T * B, head, y, probabilities);
+            }
+            softmax_rows(s, C, probabilities);
         });
     }
 
@@ -284,106 +224,27 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
             return Err(ShapeError::Zero { what: "labels" });
         }
         check_labels(C, labels)?;
-        let net = self;
-        Ok(dispatch(LossGradient::<N, H, C, T, B> {
-            net,
-            x,
-            labels,
-            state,
-            gradients,
-            probabilities,
-            cache,
-            workspace,
+        Ok(dispatch!(s => {
+            let ClassifierWorkspace {
+                lstm,
+                dy,
+                dlogits,
+                transposed,
+            } = workspace;
+            let (x, dy, dlogits) = (x.as_flat(), dy.as_flat_mut(), dlogits.as_flat_mut());
+            let (shape, head, rows) = (Dense::<H, C>::SHAPE, self.dense.as_flat(), T * B);
+            let probabilities = probabilities.as_flat_mut();
+            let (dhead, transposed) = (gradients.dense.as_flat_mut(), transposed.as_flat_mut());
+            let (dstate, dlstm) = (&mut N::State::<B>::zero(), &mut gradients.lstm);
+            self.lstm.forward_with::<_, T, B>(s, x, state, cache);
+
+            let y = N::output(cache).as_flat();
+            forward_rows(s, shape, rows, head, y, probabilities);
+            let loss = cross_entropy_rows(s, C, probabilities, labels, dlogits);
+            backward_rows(s, shape, rows, head, y, dlogits, dhead, dy, transposed);
+
+            self.lstm.backward_with::<_, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
+            loss
         }))
-    }
-}
-
-struct Classify<'a, N: Network, const H: usize, const C: usize, const T: usize, const B: usize> {
-    net: &'a Classifier<N, H, C>,
-    x: &'a N::Input<T, B>,
-    state: &'a mut N::State<B>,
-    y: &'a mut N::Output<T, B>,
-    probabilities: &'a mut [[[f32; C]; B]; T],
-    scratch: &'a mut N::Scratch<T, B>,
-}
-
-impl<N: Network, const H: usize, const C: usize, const T: usize, const B: usize> Kernel
-    for Classify<'_, N, H, C, T, B>
-{
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            net,
-            x,
-            state,
-            y,
-            probabilities,
-            scratch,
-        } = self;
-        let y = y.as_flat_mut();
-        net.lstm
-            .infer_with::<S, T, B>(s, x.as_flat(), state, y, scratch);
-        let (shape, head) = (Dense::<H, C>::SHAPE, net.dense.as_flat());
-        let probabilities = probabilities.as_flat_mut();
-        // A step of a tiny network would wait for the call.
-        if const { T * B == 1 && C <= 4 && H <= 32 } {
-            step_row(s, shape, head, y, probabilities);
-        } else {
-            forward_rows(s, shape, T * B, head, y, probabilities);
-        }
-        softmax_rows(s, C, probabilities);
-    }
-}
-
-struct LossGradient<'a, N: Network, const H: usize, const C: usize, const T: usize, const B: usize>
-{
-    net: &'a Classifier<N, H, C>,
-    x: &'a N::Input<T, B>,
-    labels: &'a [u32],
-    state: &'a mut N::State<B>,
-    gradients: &'a mut Classifier<N, H, C>,
-    probabilities: &'a mut [[[f32; C]; B]; T],
-    cache: &'a mut N::Cache<T, B>,
-    workspace: &'a mut ClassifierWorkspace<N::Workspace<T, B>, T, B, H, C>,
-}
-
-impl<N: Network, const H: usize, const C: usize, const T: usize, const B: usize> Kernel
-    for LossGradient<'_, N, H, C, T, B>
-{
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let Self {
-            net,
-            x,
-            labels,
-            state,
-            gradients,
-            probabilities,
-            cache,
-            workspace,
-        } = self;
-        let ClassifierWorkspace {
-            lstm,
-            dy,
-            dlogits,
-            transposed,
-        } = workspace;
-        let (x, dy, dlogits) = (x.as_flat(), dy.as_flat_mut(), dlogits.as_flat_mut());
-        let (shape, head, rows) = (Dense::<H, C>::SHAPE, net.dense.as_flat(), T * B);
-        net.lstm.forward_with::<S, T, B>(s, x, state, cache);
-
-        let y = N::output(cache).as_flat();
-        let probabilities = probabilities.as_flat_mut();
-        forward_rows(s, shape, rows, head, y, probabilities);
-        let loss = cross_entropy_rows(s, C, probabilities, labels, dlogits);
-        let (dhead, transposed) = (gradients.dense.as_flat_mut(), transposed.as_flat_mut());
-        backward_rows(s, shape, rows, head, y, dlogits, dhead, dy, transposed);
-
-        let (dstate, dlstm) = (&mut N::State::<B>::zero(), &mut gradients.lstm);
-        net.lstm
-            .backward_with::<S, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
-        loss
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{ShapeError, check_len};
 use crate::layout::{Cut, DenseShape};
 use crate::matmul::{Sizes, Start, Walk, matmul, matmul_here};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Simd, dispatch};
 use crate::transpose::transpose;
 
 /// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`.
@@ -114,30 +114,8 @@ pub fn forward(
     check_len("params", shape.params_len(), params.len())?;
     check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
     check_len("y", rows.saturating_mul(shape.outputs), y.len())?;
-    dispatch(Forward {
-        shape,
-        rows,
-        params,
-        x,
-        y,
-    });
+    dispatch!(s => forward_rows(s, shape, rows, params, x, y));
     Ok(())
-}
-
-struct Forward<'a> {
-    shape: DenseShape,
-    rows: usize,
-    params: &'a [f32],
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        forward_rows(s, self.shape, self.rows, self.params, self.x, self.y);
-    }
 }
 
 /// The gradients of [`forward`], from `dy` `[R, O]`.
@@ -173,44 +151,6 @@ pub fn backward(
     check_len("gradients", shape.params_len(), gradients.len())?;
     check_len("dx", rows.saturating_mul(shape.inputs), dx.len())?;
     check_len("workspace", shape.kernel_len(), workspace.len())?;
-    dispatch(Backward {
-        shape,
-        rows,
-        params,
-        x,
-        dy,
-        gradients,
-        dx,
-        workspace,
-    });
+    dispatch!(s => backward_rows(s, shape, rows, params, x, dy, gradients, dx, workspace));
     Ok(())
-}
-
-struct Backward<'a> {
-    shape: DenseShape,
-    rows: usize,
-    params: &'a [f32],
-    x: &'a [f32],
-    dy: &'a [f32],
-    gradients: &'a mut [f32],
-    dx: &'a mut [f32],
-    workspace: &'a mut [f32],
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            shape,
-            rows,
-            params,
-            x,
-            dy,
-            gradients,
-            dx,
-            workspace,
-        } = self;
-        backward_rows(s, shape, rows, params, x, dy, gradients, dx, workspace);
-    }
 }

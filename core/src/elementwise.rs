@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::simd::{Kernel, Several, Simd, fitting};
+use crate::simd::{Several, Simd, with_fitting};
 
 /// An operation on the same place of several buffers.
 ///
@@ -52,35 +52,26 @@ impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
 /// Applies `op` to all of `len` numbers, in ascending order.
 #[inline(always)]
 pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
-    fitting(s, len, ForEachBlock { len, op });
+    with_fitting!(S, s, len, v => walk(v, len, op));
 }
 
-struct ForEachBlock<'a, E> {
-    len: usize,
-    op: &'a mut E,
-}
-
-impl<E: Elementwise> Kernel for ForEachBlock<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { len, op } = self;
-        let mut at = 0;
-        while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
-            let s = Several::<S, 2>(s);
-            let mask = s.mask(2 * S::LANES);
-            op.block(s, Block::<_, true> { s, at, len, mask });
-            at += 2 * S::LANES;
-        }
-        while len - at >= S::LANES {
-            let mask = s.mask(S::LANES);
-            op.block(s, Block::<S, true> { s, at, len, mask });
-            at += S::LANES;
-        }
-        if const { S::LANES > 1 } && at < len {
-            let mask = s.mask(len - at);
-            op.block(s, Block::<S, false> { s, at, len, mask });
-        }
+#[inline(always)]
+fn walk<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
+    let mut at = 0;
+    while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
+        let s = Several::<S, 2>(s);
+        let mask = s.mask(2 * S::LANES);
+        op.block(s, Block::<_, true> { s, at, len, mask });
+        at += 2 * S::LANES;
+    }
+    while len - at >= S::LANES {
+        let mask = s.mask(S::LANES);
+        op.block(s, Block::<S, true> { s, at, len, mask });
+        at += S::LANES;
+    }
+    if const { S::LANES > 1 } && at < len {
+        let mask = s.mask(len - at);
+        op.block(s, Block::<S, false> { s, at, len, mask });
     }
 }
 

@@ -10,7 +10,7 @@ use crate::layout::{Cut, LINE, LayerShape, Params, from_line};
 use crate::matmul::{Sizes, Start, Walk, matmul};
 use crate::packed::{Turn, pack_units};
 use crate::sequence::copy;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::dispatch;
 use core::ops::Range;
 
 /// The parameters of U of a layer's H units, over a buffer that holds them packed. The bits
@@ -123,12 +123,15 @@ impl<'a> LayerUnits<'a> {
     pub fn input_sums(&self, rows: usize, x: &[f32], sums: &mut [f32]) -> Result<(), ShapeError> {
         check_len("x", rows.saturating_mul(self.layer.inputs), x.len())?;
         check_len("sums", self.sums_len(rows), sums.len())?;
-        dispatch(InputSums {
-            part: self,
-            rows,
-            x,
-            sums,
-        });
+        let (inputs, units) = (self.layer.inputs, self.units);
+        let sizes = Sizes {
+            m: rows,
+            n: 4 * units,
+            k: inputs,
+        };
+        let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(self.input, 4 * units));
+        let bias = Start::Row(self.bias);
+        dispatch!(s => matmul(s, sizes, x, kernel, bias, sums));
         Ok(())
     }
 
@@ -154,15 +157,12 @@ impl<'a> LayerUnits<'a> {
         check_len("sums", self.sums_len(batch), sums.len())?;
         check_len("c", units, c.len())?;
         check_len("h", units, h.len())?;
-        dispatch(Step {
-            part: self,
-            batch,
-            h_before,
-            sums,
-            c,
-            h,
-            backwards: turn.next(),
-        });
+        let units = (self.layer.hidden, self.units);
+        let how = (Order::Panels, turn.next());
+        let before = (Before::InPlace, h_before);
+        let sums = (sums, 4 * self.units);
+        let kernel = self.recurrent;
+        dispatch!(s => step_from_sums(s, units, batch, how, kernel, before, sums, c, h));
         Ok(())
     }
 
@@ -191,69 +191,4 @@ fn cut<S: Cut>(layer: LayerShape, units: usize, before: usize, packed: S) -> (S,
     let (input, rest) = rest.cut(layer.inputs * 4 * units);
     let (bias, _) = rest.cut(4 * units);
     (recurrent, input, bias)
-}
-
-struct InputSums<'a> {
-    part: &'a LayerUnits<'a>,
-    rows: usize,
-    x: &'a [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for InputSums<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let LayerUnits {
-            layer,
-            units,
-            input,
-            bias,
-            ..
-        } = *self.part;
-        let sizes = Sizes {
-            m: self.rows,
-            n: 4 * units,
-            k: layer.inputs,
-        };
-        let (x, kernel) = (
-            Walk::rows(self.x, layer.inputs),
-            Walk::rows(input, 4 * units),
-        );
-        matmul(s, sizes, x, kernel, Start::Row(bias), self.sums);
-    }
-}
-
-struct Step<'a> {
-    part: &'a LayerUnits<'a>,
-    batch: usize,
-    h_before: &'a [f32],
-    sums: &'a mut [f32],
-    c: &'a mut [f32],
-    h: &'a mut [f32],
-    backwards: bool,
-}
-
-impl Kernel for Step<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let LayerUnits {
-            layer,
-            units,
-            recurrent,
-            ..
-        } = *self.part;
-        step_from_sums(
-            s,
-            (layer.hidden, units),
-            self.batch,
-            (Order::Panels, self.backwards),
-            recurrent,
-            (Before::InPlace, self.h_before),
-            (self.sums, 4 * units),
-            self.c,
-            self.h,
-        );
-    }
 }

@@ -14,7 +14,7 @@
 use crate::chunks::chunks;
 use crate::elementwise::{Block, CHAINS, Elementwise, for_each_block, sum_of_squares};
 use crate::error::{ShapeError, check_len};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Simd, dispatch};
 
 /// The label of a row that does not count, as that of padding. No class has this number.
 ///
@@ -249,21 +249,8 @@ pub fn softmax(classes: usize, logits: &mut [f32]) -> Result<(), ShapeError> {
         logits.len().next_multiple_of(classes),
         logits.len(),
     )?;
-    dispatch(Softmax { classes, logits });
+    dispatch!(s => softmax_rows(s, classes, logits));
     Ok(())
-}
-
-struct Softmax<'a> {
-    classes: usize,
-    logits: &'a mut [f32],
-}
-
-impl Kernel for Softmax<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        softmax_rows(s, self.classes, self.logits);
-    }
 }
 
 /// The mean over rows of −ln softmax(z) at the label, for `logits` z `[R, C]` and `labels`
@@ -299,27 +286,7 @@ pub fn softmax_cross_entropy(
     check_len("logits", labels.len().saturating_mul(classes), logits.len())?;
     check_len("dlogits", logits.len(), dlogits.len())?;
     check_labels(classes, labels)?;
-    Ok(dispatch(CrossEntropyRows {
-        classes,
-        logits,
-        labels,
-        dlogits,
-    }))
-}
-
-struct CrossEntropyRows<'a> {
-    classes: usize,
-    logits: &'a mut [f32],
-    labels: &'a [u32],
-    dlogits: &'a mut [f32],
-}
-
-impl Kernel for CrossEntropyRows<'_> {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        cross_entropy_rows(s, self.classes, self.logits, self.labels, self.dlogits)
-    }
+    Ok(dispatch!(s => cross_entropy_rows(s, classes, logits, labels, dlogits)))
 }
 
 /// The mean of (y − target)² over all numbers; `dy` is overwritten with its
@@ -377,22 +344,7 @@ fn squared_error(
     check_len("target", y.len(), target.len())?;
     check_len("dy", y.len(), dy.len())?;
     let loss = SquaredError { target, mask };
-    Ok(dispatch(SquaredErrorRows { loss, width, y, dy }))
-}
-
-struct SquaredErrorRows<'a> {
-    loss: SquaredError<'a>,
-    width: usize,
-    y: &'a [f32],
-    dy: &'a mut [f32],
-}
-
-impl Kernel for SquaredErrorRows<'_> {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        self.loss.rows(s, self.width, self.y, self.dy)
-    }
+    Ok(dispatch!(s => loss.rows(s, width, y, dy)))
 }
 
 /// Mean squared error against these targets, over all rows or those whose byte of the mask is

@@ -12,8 +12,8 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::Blocked;
-use crate::simd::{Kernel, Simd, fitting};
+use crate::blocked::blocked;
+use crate::simd::{Simd, with_fitting};
 use crate::sweep::sweep;
 use crate::tile::{Ahead, Left, ROWS, tiles};
 
@@ -171,17 +171,7 @@ pub(crate) fn matmul_here<S: Simd>(
     c: &mut [f32],
 ) {
     if let Some(product) = Product::new(sizes, a, b, start, (c, sizes.n)) {
-        fitting(s, sizes.n, TileByTile(product));
-    }
-}
-
-struct TileByTile<'a>(Product<'a>);
-
-impl Kernel for TileByTile<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.tile_by_tile(s);
+        with_fitting!(S, s, sizes.n, v => product.tile_by_tile(v));
     }
 }
 
@@ -196,15 +186,17 @@ pub(crate) fn matmul_into<S: Simd>(
     c: (&mut [f32], usize),
 ) {
     if const { S::SHORT } {
-        s.outline(Unchecked {
-            sizes,
-            a,
-            b,
-            start,
-            c,
-        });
+        // With its checks, in one function for all callers.
+        s.vectorize(
+            #[inline(always)]
+            move || {
+                if let Some(product) = Product::new(sizes, a, b, start, c) {
+                    product.run(s);
+                }
+            },
+        );
     } else if let Some(product) = Product::new(sizes, a, b, start, c) {
-        fitting(s, sizes.n, Outlined(product));
+        with_fitting!(S, s, sizes.n, v => product.outlined(v));
     }
 }
 
@@ -220,8 +212,15 @@ pub(crate) struct Product<'a> {
     pub c_row: usize,
 }
 
-impl Kernel for Product<'_> {
-    type Output = ();
+impl Product<'_> {
+    #[inline(always)]
+    fn outlined<S: Simd>(self, s: S) {
+        s.vectorize(
+            #[inline(always)]
+            move || self.run(s),
+        );
+    }
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Sizes { m, n, k } = self.sizes;
@@ -239,44 +238,11 @@ impl Kernel for Product<'_> {
                 sweep(s, self);
             } else if S::BLOCKED {
                 // Its room on the stack costs time even where it is not used.
-                s.outline(Blocked::<false> {
-                    product: self,
-                    backwards: false,
-                });
+                blocked::<S, false>(s, self, false);
             } else {
                 self.tile_by_tile(s);
             }
         }
-    }
-}
-
-/// The product and its checks, in one function for all callers.
-struct Unchecked<'a> {
-    sizes: Sizes,
-    a: Walk<'a>,
-    b: Walk<'a>,
-    start: Start<'a>,
-    c: (&'a mut [f32], usize),
-}
-
-impl Kernel for Unchecked<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if let Some(product) = Product::new(self.sizes, self.a, self.b, self.start, self.c) {
-            product.run(s);
-        }
-    }
-}
-
-/// The product, in a function of its own.
-struct Outlined<'a>(Product<'a>);
-
-impl Kernel for Outlined<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        s.outline(self.0);
     }
 }
 

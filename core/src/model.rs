@@ -1,7 +1,6 @@
 //! The run-time door: a network whose sizes are known only when it runs, over
 //! borrowed flat buffers.
 
-use crate::apart;
 use crate::dense::{backward_rows, forward_rows};
 use crate::error::{ShapeError, check_len};
 use crate::layout::{
@@ -9,7 +8,7 @@ use crate::layout::{
 };
 use crate::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 use crate::sequence::{self, Panels};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Simd, dispatch};
 
 /// A network over borrowed parameters, its shape checked.
 ///
@@ -91,15 +90,8 @@ impl<'a> Model<'a> {
         self.check_x_and_state(extent, x, state)?;
         check_len("y", self.outputs_len(extent), y.len())?;
         check_len("scratch", self.shape.scratch_len(extent), scratch.len())?;
-        dispatch(Infer {
-            model: *self,
-            extent,
-            x,
-            state,
-            y,
-            scratch,
-            packed: None,
-        });
+        let model = *self;
+        dispatch!(s => infer_layers(s, model, extent, x, state, y, scratch, None));
         Ok(())
     }
 
@@ -125,13 +117,8 @@ impl<'a> Model<'a> {
     ) -> Result<(), ShapeError> {
         self.check_x_and_state(extent, x, state)?;
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
-        dispatch(Forward {
-            model: *self,
-            extent,
-            x,
-            state,
-            cache,
-        });
+        let model = *self;
+        dispatch!(s => forward_layers(s, model, extent, x, state, cache));
         Ok(())
     }
 
@@ -175,17 +162,9 @@ impl<'a> Model<'a> {
             workspace.len(),
         )?;
         let (model, dy) = (*self, Some(dy));
-        dispatch(Backward {
-            model,
-            extent,
-            x,
-            dy,
-            dstate,
-            cache,
-            gradients,
-            dx,
-            workspace,
-        });
+        dispatch!(s => backward_layers(
+            s, model, extent, x, dy, dstate, cache, gradients, dx, workspace
+        ));
         Ok(())
     }
 
@@ -253,17 +232,10 @@ impl<'a> Model<'a> {
             self.shape.workspace_len(extent),
             workspace.len(),
         )?;
-        Ok(dispatch(LossGradient {
-            model: *self,
-            extent,
-            x,
-            loss: CrossEntropy(labels),
-            state,
-            gradients,
-            outputs: probabilities,
-            cache,
-            workspace,
-        }))
+        let (model, loss) = (*self, CrossEntropy(labels));
+        Ok(dispatch!(s => loss_gradient(
+            s, model, extent, x, loss, state, gradients, probabilities, cache, workspace
+        )))
     }
 
     /// Forward, mean squared error, and backward: the training step of a network whose outputs
@@ -346,20 +318,14 @@ impl<'a> Model<'a> {
             self.shape.workspace_len(extent),
             workspace.len(),
         )?;
-        Ok(dispatch(LossGradient {
-            model: *self,
-            extent,
-            x,
-            loss: SquaredError {
-                target: targets,
-                mask,
-            },
-            state,
-            gradients,
-            outputs: y,
-            cache,
-            workspace,
-        }))
+        let loss = SquaredError {
+            target: targets,
+            mask,
+        };
+        let model = *self;
+        Ok(dispatch!(s => loss_gradient(
+            s, model, extent, x, loss, state, gradients, y, cache, workspace
+        )))
     }
 }
 
@@ -369,274 +335,210 @@ fn output(mut cache: &[f32], len: usize) -> &[f32] {
     take_last(&mut cache, len)
 }
 
-/// The arguments of [`Model::infer`], and the kernels of all wide layers if they are packed.
-pub(crate) struct Infer<'a> {
-    pub model: Model<'a>,
-    pub extent: Extent,
-    pub x: &'a [f32],
-    pub state: &'a mut [f32],
-    pub y: &'a mut [f32],
-    pub scratch: &'a mut [f32],
-    pub packed: Option<&'a [f32]>,
+#[inline(always)]
+pub(crate) fn infer_layers<S: Simd>(
+    s: S,
+    model: Model,
+    extent: Extent,
+    x: &[f32],
+    mut state: &mut [f32],
+    y: &mut [f32],
+    mut scratch: &mut [f32],
+    mut packed: Option<&[f32]>,
+) {
+    let shape = model.shape;
+    let mut params = model.params;
+    let sums = take_last(&mut scratch, shape.sums_len(extent));
+    let room = match packed {
+        Some(_) => &mut [],
+        None => take_last(&mut scratch, shape.panels_len(extent)),
+    };
+    // What a layer reads and what it writes change places after each layer.
+    let half = if shape.hidden.len() > 2 {
+        scratch.len() / 2
+    } else {
+        scratch.len()
+    };
+    let (mut to, mut from) = scratch.cut(half);
+    let last = shape.hidden.len() - 1;
+    for (index, layer) in shape.layers().enumerate() {
+        let params = Params::cut(layer, take(&mut params, layer.params_len()));
+        let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
+        let (before, _) = from.cut(extent.rows() * layer.inputs);
+        let x = if index == 0 { x } else { &*before };
+        let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
+        let panels = match &mut packed {
+            Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
+            None => Panels::Room(from_line(&mut *room).cut(layer.panels_len(extent)).0),
+        };
+        let room = (sums, panels);
+        if index == last {
+            infer_layer(s, layer, extent, params, x, state, y, room);
+            return;
+        }
+        let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
+        infer_layer(s, layer, extent, params, x, state, y, room);
+        (to, from) = (from, to);
+    }
 }
 
-impl Kernel for Infer<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            model,
-            extent,
-            x,
-            mut state,
-            y,
-            mut scratch,
-            mut packed,
-        } = self;
-        let shape = model.shape;
-        let mut params = model.params;
-        let sums = take_last(&mut scratch, shape.sums_len(extent));
-        let room = match packed {
-            Some(_) => &mut [],
-            None => take_last(&mut scratch, shape.panels_len(extent)),
-        };
-        // What a layer reads and what it writes change places after each layer.
-        let half = if shape.hidden.len() > 2 {
-            scratch.len() / 2
+#[inline(always)]
+fn forward_layers<'a, S: Simd>(
+    s: S,
+    model: Model,
+    extent: Extent,
+    mut x: &'a [f32],
+    mut state: &mut [f32],
+    mut cache: &'a mut [f32],
+) {
+    let mut params = model.params;
+    let panels = take(&mut cache, model.shape.panels_len(extent));
+    for layer in model.shape.layers() {
+        let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
+        let params = Params::cut(layer, take(&mut params, layer.params_len()));
+        let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
+        let cache = take(&mut cache, layer.cache_len(extent));
+        let view = CacheView::cut(layer, extent, &mut *cache);
+        s.vectorize(
+            #[inline(always)]
+            move || sequence::forward((s, s), layer, extent, params, x, state, view, panels),
+        );
+        x = output(cache, extent.rows() * layer.hidden);
+    }
+}
+
+#[inline(always)]
+fn backward_layers<S: Simd>(
+    s: S,
+    model: Model,
+    extent: Extent,
+    x: &[f32],
+    mut dy: Option<&[f32]>,
+    mut dstate: &mut [f32],
+    mut cache: &mut [f32],
+    mut gradients: &mut [f32],
+    mut dx: Option<&mut [f32]>,
+    workspace: &mut [f32],
+) {
+    let rows = extent.rows();
+    let mut params = model.params;
+    if let Some(head) = model.shape.head() {
+        take_last(&mut params, head.params_len());
+        take_last(&mut gradients, head.params_len());
+    }
+    let (transposed, handed_down) = workspace.cut(model.shape.transposed_len());
+    for (index, layer) in model.shape.layers().enumerate().rev() {
+        let params = Params::cut(layer, take_last(&mut params, layer.params_len()));
+        let gradients = Params::cut(layer, take_last(&mut gradients, layer.params_len()));
+        let dstate = take_last(&mut dstate, layer.state_len(extent.batch));
+        let own = take_last(&mut cache, layer.cache_len(extent));
+        let (from_above, _) = (&*handed_down).cut(rows * layer.hidden);
+        let dy = dy.take().unwrap_or(from_above);
+        let view = CacheView::cut(layer, extent, &mut *own);
+        let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
+        let dstate = StateView::cut(dstate);
+        s.vectorize(
+            #[inline(always)]
+            move || {
+                sequence::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent)
+            },
+        );
+
+        // The gradient from above has been used: its place takes the one for
+        // the layer below.
+        let x = if index == 0 {
+            x
         } else {
-            scratch.len()
+            output(cache, rows * layer.inputs)
         };
-        let (mut to, mut from) = scratch.cut(half);
-        let last = shape.hidden.len() - 1;
-        for (index, layer) in shape.layers().enumerate() {
-            let params = Params::cut(layer, take(&mut params, layer.params_len()));
-            let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
-            let (before, _) = from.cut(extent.rows() * layer.inputs);
-            let x = if index == 0 { x } else { &*before };
-            let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
-            let panels = match &mut packed {
-                Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
-                None => Panels::Room(from_line(&mut *room).cut(layer.panels_len(extent)).0),
-            };
-            let room = (sums, panels);
-            if index == last {
-                sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
-                return;
-            }
-            let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
-            sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room);
-            (to, from) = (from, to);
-        }
-    }
-}
-
-struct Forward<'a> {
-    model: Model<'a>,
-    extent: Extent,
-    x: &'a [f32],
-    state: &'a mut [f32],
-    cache: &'a mut [f32],
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            model,
-            extent,
-            mut x,
-            mut state,
-            mut cache,
-        } = self;
-        let mut params = model.params;
-        let panels = take(&mut cache, model.shape.panels_len(extent));
-        for layer in model.shape.layers() {
-            let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
-            let params = Params::cut(layer, take(&mut params, layer.params_len()));
-            let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
-            let cache = take(&mut cache, layer.cache_len(extent));
-            let view = CacheView::cut(layer, extent, &mut *cache);
-            apart::forward((s, s), layer, extent, params, x, state, view, panels);
-            x = output(cache, extent.rows() * layer.hidden);
-        }
-    }
-}
-
-struct Backward<'a> {
-    model: Model<'a>,
-    extent: Extent,
-    x: &'a [f32],
-    /// `None` if it already stands in the workspace, where layers hand it down.
-    dy: Option<&'a [f32]>,
-    dstate: &'a mut [f32],
-    cache: &'a mut [f32],
-    gradients: &'a mut [f32],
-    dx: Option<&'a mut [f32]>,
-    workspace: &'a mut [f32],
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            model,
-            extent,
-            x,
-            mut dy,
-            mut dx,
-            workspace,
-            ..
-        } = self;
-        let Self {
-            mut dstate,
-            mut cache,
-            mut gradients,
-            ..
-        } = self;
-        let rows = extent.rows();
-        let mut params = model.params;
-        if let Some(head) = model.shape.head() {
-            take_last(&mut params, head.params_len());
-            take_last(&mut gradients, head.params_len());
-        }
-        let (transposed, handed_down) = workspace.cut(model.shape.transposed_len());
-        for (index, layer) in model.shape.layers().enumerate().rev() {
-            let params = Params::cut(layer, take_last(&mut params, layer.params_len()));
-            let gradients = Params::cut(layer, take_last(&mut gradients, layer.params_len()));
-            let dstate = take_last(&mut dstate, layer.state_len(extent.batch));
-            let own = take_last(&mut cache, layer.cache_len(extent));
-            let (from_above, _) = (&*handed_down).cut(rows * layer.hidden);
-            let dy = dy.take().unwrap_or(from_above);
-            let view = CacheView::cut(layer, extent, &mut *own);
-            let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
-            let dstate = StateView::cut(dstate);
-            apart::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent);
-
-            // The gradient from above has been used: its place takes the one for
-            // the layer below.
-            let x = if index == 0 {
-                x
-            } else {
-                output(cache, rows * layer.inputs)
-            };
-            let dx = if index == 0 {
-                dx.take()
-            } else {
-                Some((&mut *handed_down).cut(rows * layer.inputs).0)
-            };
-            let (input, _) = (&mut *transposed).cut(4 * layer.hidden * layer.inputs);
-            let view = CacheView::cut(layer, extent, &*own);
-            let dx = dx.map(|dx| (dx, input));
-            apart::backward_products((s, s), layer, extent, params, x, view, gradients, dx);
-        }
-    }
-}
-
-/// The loss of a training step, a function of its own.
-struct LossRows<'a, L> {
-    loss: L,
-    width: usize,
-    outputs: &'a mut [f32],
-    doutputs: &'a mut [f32],
-}
-
-impl<L: Loss> Kernel for LossRows<'_, L> {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        self.loss
-            .gradient(s, self.width, self.outputs, self.doutputs)
+        let dx = if index == 0 {
+            dx.take()
+        } else {
+            Some((&mut *handed_down).cut(rows * layer.inputs).0)
+        };
+        let (input, _) = (&mut *transposed).cut(4 * layer.hidden * layer.inputs);
+        let view = CacheView::cut(layer, extent, &*own);
+        let dx = dx.map(|dx| (dx, input));
+        s.vectorize(
+            #[inline(always)]
+            move || {
+                sequence::backward_products((s, s), layer, extent, params, x, view, gradients, dx)
+            },
+        );
     }
 }
 
 /// A training step but for its update. `outputs` are the head's, or the last layer's.
-struct LossGradient<'a, L> {
-    model: Model<'a>,
+#[inline(always)]
+fn loss_gradient<S: Simd, L: Loss>(
+    s: S,
+    model: Model,
     extent: Extent,
-    x: &'a [f32],
+    x: &[f32],
     loss: L,
-    state: &'a mut [f32],
-    gradients: &'a mut [f32],
-    outputs: &'a mut [f32],
-    cache: &'a mut [f32],
-    workspace: &'a mut [f32],
+    state: &mut [f32],
+    gradients: &mut [f32],
+    outputs: &mut [f32],
+    cache: &mut [f32],
+    workspace: &mut [f32],
+) -> f32 {
+    forward_layers(s, model, extent, x, state, &mut *cache);
+
+    let rows = extent.rows();
+    let y = output(cache, rows * model.shape.outputs());
+    let mut workspace = workspace;
+    let dstate = take_last(&mut workspace, model.shape.state_len(extent.batch));
+    let work = &mut *workspace;
+    let loss = if let Some(head) = model.shape.head() {
+        let (_, params) = model.params.cut(model.params.len() - head.params_len());
+        forward_rows(s, head, rows, params, y, outputs);
+        let mut work = work;
+        let doutputs = take_last(&mut work, outputs.len());
+        let width = head.outputs;
+        let dy = &mut *doutputs;
+        let loss = s.called(
+            #[inline(always)]
+            move || loss.gradient(s, width, outputs, dy),
+        );
+
+        let (transposed, dy) = work.cut(model.shape.transposed_len());
+        let (dy, _) = dy.cut(rows * head.inputs);
+        let (transposed, _) = transposed.cut(head.kernel_len());
+        let dhead = take_last(&mut &mut *gradients, head.params_len());
+        backward_rows(s, head, rows, params, y, doutputs, dhead, dy, transposed);
+        loss
+    } else {
+        sequence::copy(outputs, y);
+        let (_, dy) = work.cut(model.shape.transposed_len());
+        let (dy, _) = dy.cut(y.len());
+        let width = model.shape.outputs();
+        s.called(
+            #[inline(always)]
+            move || loss.gradient(s, width, outputs, dy),
+        )
+    };
+
+    dstate.fill(0.0);
+    let (dy, dx) = (None, None);
+    backward_layers(
+        s, model, extent, x, dy, dstate, cache, gradients, dx, workspace,
+    );
+    loss
 }
 
-impl<L: Loss> Kernel for LossGradient<'_, L> {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let Self {
-            model,
-            extent,
-            x,
-            loss,
-            state,
-            gradients,
-            outputs,
-            cache,
-            workspace,
-        } = self;
-        Forward {
-            model,
-            extent,
-            x,
-            state,
-            cache: &mut *cache,
-        }
-        .run(s);
-
-        let rows = extent.rows();
-        let y = output(cache, rows * model.shape.outputs());
-        let mut workspace = workspace;
-        let dstate = take_last(&mut workspace, model.shape.state_len(extent.batch));
-        let work = &mut *workspace;
-        let loss = if let Some(head) = model.shape.head() {
-            let (_, params) = model.params.cut(model.params.len() - head.params_len());
-            forward_rows(s, head, rows, params, y, outputs);
-            let mut work = work;
-            let doutputs = take_last(&mut work, outputs.len());
-            let loss = s.call(LossRows {
-                loss,
-                width: head.outputs,
-                outputs,
-                doutputs,
-            });
-
-            let (transposed, dy) = work.cut(model.shape.transposed_len());
-            let (dy, _) = dy.cut(rows * head.inputs);
-            let (transposed, _) = transposed.cut(head.kernel_len());
-            let dhead = take_last(&mut &mut *gradients, head.params_len());
-            backward_rows(s, head, rows, params, y, doutputs, dhead, dy, transposed);
-            loss
-        } else {
-            sequence::copy(outputs, y);
-            let (_, dy) = work.cut(model.shape.transposed_len());
-            let (dy, _) = dy.cut(y.len());
-            s.call(LossRows {
-                loss,
-                width: model.shape.outputs(),
-                outputs,
-                doutputs: dy,
-            })
-        };
-
-        dstate.fill(0.0);
-        let (dy, dx) = (None, None);
-        Backward {
-            model,
-            extent,
-            x,
-            dy,
-            dstate,
-            cache,
-            gradients,
-            dx,
-            workspace,
-        }
-        .run(s);
-        loss
-    }
+#[inline(always)]
+fn infer_layer<S: Simd>(
+    s: S,
+    layer: crate::layout::LayerShape,
+    extent: Extent,
+    params: Params<&[f32]>,
+    x: &[f32],
+    state: StateView<&mut [f32]>,
+    y: &mut [f32],
+    room: (&mut [f32], Panels),
+) {
+    s.vectorize(
+        #[inline(always)]
+        move || sequence::infer::<S, false>(s, layer, extent, params, x, state, y, room),
+    );
 }

@@ -12,7 +12,7 @@ use crate::init;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::packed::pack_layer;
 use crate::sequence::{self, Panels};
-use crate::simd::{Filled, Kernel, Simd, dispatch};
+use crate::simd::{Filled, Simd, dispatch};
 
 /// One LSTM layer of `I` inputs and `H` hidden units: its parameters, or their
 /// gradients.
@@ -168,14 +168,7 @@ pub trait Network: Flat {
         state: &mut Self::State<B>,
         y: &mut Self::Output<1, B>,
     ) {
-        let scratch = &mut Flat::zero();
-        dispatch(Infer::<Self, 1, B> {
-            net: self,
-            x,
-            state,
-            y,
-            scratch,
-        });
+        self.infer(x, state, y, &mut Flat::zero());
     }
 
     /// A sequence without a cache: `state` is advanced, `y` overwritten with the
@@ -187,13 +180,10 @@ pub trait Network: Flat {
         y: &mut Self::Output<T, B>,
         scratch: &mut Self::Scratch<T, B>,
     ) {
-        dispatch(Infer::<Self, T, B> {
-            net: self,
-            x,
-            state,
-            y,
-            scratch,
-        });
+        // Flat inside, where the lengths are constants.
+        dispatch!(s => self.infer_with::<_, T, B>(
+            s, x.as_flat(), state, y.as_flat_mut(), scratch
+        ));
     }
 
     /// A sequence with a cache for [`backward`](Self::backward): `state` is
@@ -204,12 +194,7 @@ pub trait Network: Flat {
         state: &mut Self::State<B>,
         cache: &mut Self::Cache<T, B>,
     ) {
-        dispatch(Forward::<Self, T, B> {
-            net: self,
-            x,
-            state,
-            cache,
-        });
+        dispatch!(s => self.forward_with::<_, T, B>(s, x.as_flat(), state, cache));
     }
 
     /// The last layer's hidden states in a cache that [`forward`](Self::forward)
@@ -232,17 +217,9 @@ pub trait Network: Flat {
         dx: Option<&mut Self::Input<T, B>>,
         workspace: &mut Self::Workspace<T, B>,
     ) {
-        let net = self;
-        let dx = dx.map(|dx| dx.as_flat_mut());
-        dispatch(Backward::<Self, T, B> {
-            net,
-            x,
-            dy,
-            dstate,
-            cache,
-            gradients,
-            dx,
-            workspace,
+        dispatch!(s => {
+            let (x, dy, dx) = (x.as_flat(), dy.as_flat(), dx.map(|dx| dx.as_flat_mut()));
+            self.backward_with::<_, T, B>(s, x, dy, dstate, cache, gradients, dx, workspace);
         });
     }
 
@@ -606,79 +583,5 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
             dx,
             &mut workspace.below,
         );
-    }
-}
-
-struct Infer<'a, N: Network, const T: usize, const B: usize> {
-    net: &'a N,
-    x: &'a N::Input<T, B>,
-    state: &'a mut N::State<B>,
-    y: &'a mut N::Output<T, B>,
-    scratch: &'a mut N::Scratch<T, B>,
-}
-
-impl<N: Network, const T: usize, const B: usize> Kernel for Infer<'_, N, T, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            net,
-            x,
-            state,
-            y,
-            scratch,
-        } = self;
-        net.infer_with::<S, T, B>(s, x.as_flat(), state, y.as_flat_mut(), scratch);
-    }
-}
-
-struct Forward<'a, N: Network, const T: usize, const B: usize> {
-    net: &'a N,
-    x: &'a N::Input<T, B>,
-    state: &'a mut N::State<B>,
-    cache: &'a mut N::Cache<T, B>,
-}
-
-impl<N: Network, const T: usize, const B: usize> Kernel for Forward<'_, N, T, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            net,
-            x,
-            state,
-            cache,
-        } = self;
-        net.forward_with::<S, T, B>(s, x.as_flat(), state, cache);
-    }
-}
-
-struct Backward<'a, N: Network, const T: usize, const B: usize> {
-    net: &'a N,
-    x: &'a N::Input<T, B>,
-    dy: &'a N::Output<T, B>,
-    dstate: &'a mut N::State<B>,
-    cache: &'a mut N::Cache<T, B>,
-    gradients: &'a mut N,
-    dx: Option<&'a mut [f32]>,
-    workspace: &'a mut N::Workspace<T, B>,
-}
-
-impl<N: Network, const T: usize, const B: usize> Kernel for Backward<'_, N, T, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            net,
-            x,
-            dy,
-            dstate,
-            cache,
-            gradients,
-            dx,
-            workspace,
-        } = self;
-        let (x, dy) = (x.as_flat(), dy.as_flat());
-        net.backward_with::<S, T, B>(s, x, dy, dstate, cache, gradients, dx, workspace);
     }
 }

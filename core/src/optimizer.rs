@@ -26,7 +26,7 @@
 use crate::elementwise::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
 use crate::error::ShapeError;
 use crate::layout::Cut;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Simd, dispatch};
 
 /// Plain gradient descent: w −= η·g. No slots.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -318,14 +318,6 @@ impl<R: Rule> Elementwise for Update<'_, R> {
     }
 }
 
-impl<R: Rule> Kernel for Update<'_, R> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        for_each_block(s, self.params.len(), &mut self);
-    }
-}
-
 /// The error of the first buffer that has another length than it should: one function for all
 /// rules, where code must be small.
 #[cold]
@@ -363,12 +355,16 @@ fn run<R: Rule>(
         return Err(ShapeError::NotFinite { what });
     }
     let (first, second) = slots.cut(if R::SLOTS == 0 { 0 } else { params.len() });
-    dispatch(Update {
+    let len = params.len();
+    let slots = [first, second];
+    let mut update = Update {
         params,
         gradients,
-        slots: [first, second],
+        slots,
         rule,
-    });
+    };
+    let update = &mut update;
+    dispatch!(s => for_each_block(s, len, update));
     Ok(())
 }
 
@@ -609,55 +605,44 @@ impl Rule for RmsProp {
 pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
     // NaN is not above zero either.
     if clip_norm > 0.0 {
-        dispatch(Clip {
-            gradients,
-            clip_norm,
-        })
+        dispatch!(s => clip(s, gradients, clip_norm))
     } else {
         Err(ShapeError::NotPositive { what: "clip_norm" })
     }
 }
 
-struct Clip<'a> {
-    gradients: &'a mut [f32],
-    clip_norm: f32,
-}
+#[inline(always)]
+fn clip<S: Simd>(s: S, gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
+    /// Times this the square of the largest number, and times its inverse that of the
+    /// smallest, is well within the range of `f32`.
+    const DOWN: f32 = 1.0 / UP;
+    const UP: f32 = (1u128 << 100) as f32;
+    /// Squares that underflow leave no trace in a sum from here on.
+    const SMALL: f32 = 1.0 / (1u128 << 90) as f32;
 
-impl Kernel for Clip<'_> {
-    type Output = Result<f32, ShapeError>;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Self::Output {
-        /// Times this the square of the largest number, and times its inverse that of the
-        /// smallest, is well within the range of `f32`.
-        const DOWN: f32 = 1.0 / UP;
-        const UP: f32 = (1u128 << 100) as f32;
-        /// Squares that underflow leave no trace in a sum from here on.
-        const SMALL: f32 = 1.0 / (1u128 << 90) as f32;
-
-        let (mut scale, mut unscale) = (1.0, 1.0);
-        let sum = loop {
-            let sum = sum_of_scaled_squares(s, self.gradients, scale);
-            // Once more if squares have overflown or vanished. A sum of NaN stays one.
-            if scale != 1.0 || !(sum == f32::INFINITY || sum < SMALL) {
-                break sum;
-            }
-            (scale, unscale) = if sum < SMALL { (UP, DOWN) } else { (DOWN, UP) };
-        };
-        if !sum.is_finite() {
-            return Err(ShapeError::NotFinite { what: "gradients" });
+    let (mut scale, mut unscale) = (1.0, 1.0);
+    let sum = loop {
+        let sum = sum_of_scaled_squares(s, gradients, scale);
+        // Once more if squares have overflown or vanished. A sum of NaN stays one.
+        if scale != 1.0 || !(sum == f32::INFINITY || sum < SMALL) {
+            break sum;
         }
-        let scaled_norm = libm::sqrtf(sum);
-        let norm = scaled_norm * unscale;
-        if norm > self.clip_norm {
-            let (mut factor, mut shrink) = (self.clip_norm / scaled_norm, 1.0);
-            // A subnormal factor has too few digits.
-            if factor < f32::MIN_POSITIVE {
-                (factor, shrink) = (self.clip_norm / SMALL / scaled_norm, SMALL);
-            }
-            for g in self.gradients {
-                *g = *g * scale * shrink * factor;
-            }
-        }
-        Ok(norm)
+        (scale, unscale) = if sum < SMALL { (UP, DOWN) } else { (DOWN, UP) };
+    };
+    if !sum.is_finite() {
+        return Err(ShapeError::NotFinite { what: "gradients" });
     }
+    let scaled_norm = libm::sqrtf(sum);
+    let norm = scaled_norm * unscale;
+    if norm > clip_norm {
+        let (mut factor, mut shrink) = (clip_norm / scaled_norm, 1.0);
+        // A subnormal factor has too few digits.
+        if factor < f32::MIN_POSITIVE {
+            (factor, shrink) = (clip_norm / SMALL / scaled_norm, SMALL);
+        }
+        for g in gradients {
+            *g = *g * scale * shrink * factor;
+        }
+    }
+    Ok(norm)
 }

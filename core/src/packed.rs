@@ -12,7 +12,7 @@ use crate::flat::Flat;
 use crate::layout::{LayerShape, Params};
 use crate::network::Network;
 use crate::sequence::copy;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::dispatch;
 use core::ops::Range;
 
 /// A network whose weights stand as a step reads them: as large as the network, made
@@ -82,38 +82,11 @@ impl<N: Network> Packed<N> {
         y: &mut N::Output<1, B>,
         turn: &mut Turn,
     ) {
-        let (net, backwards) = (&self.0, turn.next());
-        dispatch(Step::<N, B> {
-            net,
-            x,
-            state,
-            y,
-            backwards,
+        let backwards = turn.next();
+        dispatch!(s => {
+            let (x, y, scratch) = (x.as_flat(), y.as_flat_mut(), &mut Flat::zero());
+            self.0.step_packed_with::<_, B>(s, x, state, y, scratch, backwards);
         });
-    }
-}
-
-struct Step<'a, N: Network, const B: usize> {
-    net: &'a N,
-    x: &'a N::Input<1, B>,
-    state: &'a mut N::State<B>,
-    y: &'a mut N::Output<1, B>,
-    backwards: bool,
-}
-
-impl<N: Network, const B: usize> Kernel for Step<'_, N, B> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            net,
-            x,
-            state,
-            y,
-            backwards,
-        } = self;
-        let (x, y) = (x.as_flat(), y.as_flat_mut());
-        net.step_packed_with::<S, B>(s, x, state, y, &mut Flat::zero(), backwards);
     }
 }
 

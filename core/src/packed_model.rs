@@ -5,9 +5,9 @@
 
 use crate::error::{ShapeError, check_len};
 use crate::layout::{Extent, Params, from_line, take};
-use crate::model::{Infer, Model};
+use crate::model::{Model, infer_layers};
 use crate::sequence::{FEW_ROWS, pack_for_good};
-use crate::simd::{Kernel, Level, Simd, dispatch};
+use crate::simd::{Level, Simd, dispatch};
 
 /// A [`Model`] with the kernels of its layers of 46 units or more packed, for sequences of
 /// batches of about a given size. The bits that come out are [`Model::infer`]'s.
@@ -49,11 +49,8 @@ impl<'a> PackedModel<'a> {
     pub fn new(model: Model<'a>, batch: usize, panels: &'a mut [f32]) -> Result<Self, ShapeError> {
         check_len("panels", model.shape().packed_len(), panels.len())?;
         let order = (Level::current(), batch <= FEW_ROWS);
-        dispatch(Pack {
-            model,
-            batch,
-            panels: &mut *panels,
-        });
+        let to = &mut *panels;
+        dispatch!(s => pack_layers(s, model, batch, to));
         Ok(Self {
             model,
             panels,
@@ -89,37 +86,20 @@ impl<'a> PackedModel<'a> {
         } else {
             &[]
         };
-        dispatch(Infer {
-            model,
-            extent,
-            x,
-            state,
-            y,
-            scratch,
-            packed: Some(panels),
-        });
+        dispatch!(s => infer_layers(s, model, extent, x, state, y, scratch, Some(panels)));
         Ok(())
     }
 }
 
-struct Pack<'a> {
-    model: Model<'a>,
-    batch: usize,
-    panels: &'a mut [f32],
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut params = self.model.params();
-        let mut panels = from_line(self.panels);
-        for layer in self.model.shape().layers() {
-            let params = Params::cut(layer, take(&mut params, layer.params_len()));
-            let panels = take(&mut panels, layer.packed_len());
-            if layer.is_wide() {
-                pack_for_good(s, layer, self.batch, params, panels);
-            }
+#[inline(always)]
+fn pack_layers<S: Simd>(s: S, model: Model, batch: usize, panels: &mut [f32]) {
+    let mut params = model.params();
+    let mut panels = from_line(panels);
+    for layer in model.shape().layers() {
+        let params = Params::cut(layer, take(&mut params, layer.params_len()));
+        let panels = take(&mut panels, layer.packed_len());
+        if layer.is_wide() {
+            pack_for_good(s, layer, batch, params, panels);
         }
     }
 }

@@ -6,9 +6,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::blocked::Blocked;
+use crate::blocked::blocked;
 use crate::matmul::{Product, Sizes, Start, Walk};
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
 use crate::transpose::transpose_part;
 
 /// Rows that are copied at a time: lines of the caches, where rows are columns.
@@ -29,59 +29,47 @@ pub(crate) fn pack<S: Simd>(s: S, (k, n): (usize, usize), b: Walk, panels: &mut 
         return;
     }
     let panels = panels.as_mut_ptr();
-    s.outline(Pack {
-        k,
-        n,
-        b,
-        row,
-        column,
-        panels,
-    });
+    s.vectorize(
+        #[inline(always)]
+        move || pack_rows(s, (k, n), b, (row, column), panels),
+    );
 }
 
-/// Pointers that cover k × n.
-struct Pack {
-    k: usize,
-    n: usize,
+#[inline(always)]
+fn pack_rows<S: Simd>(
+    _: S,
+    (k, n): (usize, usize),
     b: *const f32,
-    row: isize,
-    column: isize,
+    (row_stride, column): (isize, isize),
     panels: *mut f32,
-}
-
-impl Kernel for Pack {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { k, n, b, .. } = self;
-        // A few rows at a time, so that both are read and written along memory.
-        for k_at in (0..k).step_by(ROWS) {
-            let rows = k_at..k.min(k_at + ROWS);
-            let mut at = 0;
-            while at < n {
-                let width = (2 * S::LANES).min(n - at);
-                // SAFETY: rows and columns lie within k and n, and the copy within k·n.
-                unsafe {
-                    let panel = self.panels.add(at * k);
-                    let b = b.offset(at as isize * self.column);
-                    if self.column == 1 {
-                        for k in rows.clone() {
-                            let row = b.offset(k as isize * self.row);
-                            let to = panel.add(k * width);
-                            if width == 2 * S::LANES {
-                                core::ptr::copy_nonoverlapping(row, to, 2 * S::LANES);
-                            } else {
-                                core::ptr::copy_nonoverlapping(row, to, width);
-                            }
+) {
+    // A few rows at a time, so that both are read and written along memory.
+    for k_at in (0..k).step_by(ROWS) {
+        let rows = k_at..k.min(k_at + ROWS);
+        let mut at = 0;
+        while at < n {
+            let width = (2 * S::LANES).min(n - at);
+            // SAFETY: rows and columns lie within k and n, and the copy within k·n.
+            unsafe {
+                let panel = panels.add(at * k);
+                let b = b.offset(at as isize * column);
+                if column == 1 {
+                    for k in rows.clone() {
+                        let from = b.offset(k as isize * row_stride);
+                        let to = panel.add(k * width);
+                        if width == 2 * S::LANES {
+                            core::ptr::copy_nonoverlapping(from, to, 2 * S::LANES);
+                        } else {
+                            core::ptr::copy_nonoverlapping(from, to, width);
                         }
-                    } else {
-                        let to = panel.add(rows.start * width);
-                        let from = b.add(rows.start);
-                        transpose_part((to, width), (from, self.column), width, rows.len());
                     }
+                } else {
+                    let to = panel.add(rows.start * width);
+                    let from = b.add(rows.start);
+                    transpose_part((to, width), (from, column), width, rows.len());
                 }
-                at += width;
             }
+            at += width;
         }
     }
 }
@@ -101,6 +89,6 @@ pub(crate) fn matmul_panels<S: Simd>(
 ) {
     // Panels are rows of another width: the checks are the same.
     if let Some(product) = Product::new(sizes, a, Walk::rows(panels, sizes.n), start, c) {
-        s.outline(Blocked::<true> { product, backwards });
+        blocked::<S, true>(s, product, backwards);
     }
 }

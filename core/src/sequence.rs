@@ -17,7 +17,7 @@ use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
 use crate::matmul::{Sizes, Start, Walk, matmul, matmul_into};
 use crate::packed::pack_kernel;
 use crate::panels::{matmul_panels, pack};
-use crate::simd::{Kernel, Simd, fitting};
+use crate::simd::{Simd, with_fitting};
 use crate::transpose::transpose;
 
 /// `to` = `from`, up to the shorter one.
@@ -59,13 +59,22 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
         panels,
     };
     if const { S::SMALL } {
-        s.outline(ByStep(layer));
+        s.vectorize(
+            #[inline(always)]
+            move || layer.by_step(s),
+        );
     } else if !shape.is_wide() || (FIXED && !S::BLOCKED) {
         layer.by_step(s);
     } else if FIXED {
-        s.outline(InFixedRoom(layer));
+        s.vectorize(
+            #[inline(always)]
+            move || layer.in_fixed_room(s),
+        );
     } else {
-        s.outline(ByProduct(layer));
+        s.vectorize(
+            #[inline(always)]
+            move || layer.by_product(s),
+        );
     }
 }
 
@@ -112,46 +121,21 @@ pub(crate) fn pack_for_good<S: Simd>(
     }
 }
 
-struct ByStep<'a>(Infer<'a>);
-
-impl Kernel for ByStep<'_> {
-    type Output = ();
+impl Infer<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.by_step(s);
-    }
-}
-
-struct ByProduct<'a>(Infer<'a>);
-
-impl Kernel for ByProduct<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.by_product(s);
-    }
-}
-
-struct InFixedRoom<'a>(Infer<'a>);
-
-impl Kernel for InFixedRoom<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Infer { shape, extent, .. } = self.0;
+    fn in_fixed_room<S: Simd>(self, s: S) {
+        let Infer { shape, extent, .. } = self;
         // Filling all of it would take longer than a step of one row.
         let needed = extent.rows().saturating_mul(shape.sums_row());
         if needed <= FIXED_ROOM / 16 {
             let sums = &mut [0.0; FIXED_ROOM / 16];
-            Infer { sums, ..self.0 }.by_product(s);
+            Infer { sums, ..self }.by_product(s);
         } else {
             let sums = &mut [0.0; FIXED_ROOM];
-            Infer { sums, ..self.0 }.by_product(s);
+            Infer { sums, ..self }.by_product(s);
         }
     }
-}
 
-impl Infer<'_> {
     /// Step by step, with nothing stored between.
     #[inline(always)]
     fn by_step<S: Simd>(self, s: S) {
@@ -509,16 +493,18 @@ pub(crate) fn forward<S: Simd, V: Simd>(
             _ => (Order::Rows, rows),
         };
         if !S::SMALL && shape.is_wide() && order == Order::Rows {
-            s.outline(WideStep {
+            let before = (&*c_before, &*h_before);
+            wide_step(
+                s,
                 shape,
                 batch,
                 kernel,
-                backwards: t % 2 == 1,
-                before: (&*c_before, &*h_before),
+                t % 2 == 1,
+                before,
                 gates,
-                c: &mut *c,
-                h: &mut *h,
-            });
+                &mut *c,
+                &mut *h,
+            );
         } else {
             let how = (order, order == Order::Panels && t % 2 == 1);
             let before = (Before::Kept(c_before), &*h_before);
@@ -532,40 +518,27 @@ pub(crate) fn forward<S: Simd, V: Simd>(
 }
 
 /// One step of a wide layer with a cache; `gates` `[B, 4, H]` holds bias + x·Wx.
-struct WideStep<'a> {
+#[inline(always)]
+fn wide_step<S: Simd>(
+    s: S,
     shape: LayerShape,
     batch: usize,
-    kernel: Recurrent<'a>,
+    kernel: Recurrent,
     backwards: bool,
-    before: (&'a [f32], &'a [f32]),
-    gates: &'a mut [f32],
-    c: &'a mut [f32],
-    h: &'a mut [f32],
-}
-
-impl Kernel for WideStep<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let hidden = self.shape.hidden;
-        let (c_before, h_before) = self.before;
-        self.kernel.add(
-            s,
-            self.shape,
-            self.batch,
-            h_before,
-            (&mut *self.gates, 4 * hidden),
-            self.backwards,
-        );
-        activate_rows(
-            s,
-            hidden,
-            (self.gates, 4 * hidden),
-            Some(c_before),
-            self.c,
-            self.h,
-        );
-    }
+    (c_before, h_before): (&[f32], &[f32]),
+    gates: &mut [f32],
+    c: &mut [f32],
+    h: &mut [f32],
+) {
+    let width = 4 * shape.hidden;
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            let sums = (&mut *gates, width);
+            kernel.add(s, shape, batch, h_before, sums, backwards);
+            activate_rows(s, shape.hidden, (gates, width), Some(c_before), c, h);
+        },
+    );
 }
 
 /// The first half of the backward pass: the steps, from the last to the first.
@@ -607,30 +580,21 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     let steps = chunks_backwards(cache.gates, 4 * units).zip(chunks_backwards(dy, units));
     for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
         if !S::SMALL && (V::FILLED || hidden <= S::LANES) {
-            fitting(
-                v,
-                hidden,
-                NarrowStep {
-                    hidden,
-                    batch: extent.batch,
-                    gates,
-                    given: (c_before, c, dy),
-                    dc: &mut *dstate.c,
-                    dh: &mut *dstate.h,
-                    transposed,
-                },
-            );
+            let (given, d) = ((c_before, c, dy), (&mut *dstate.c, &mut *dstate.h));
+            let batch = extent.batch;
+            with_fitting!(V, v, hidden, fit => {
+                narrow_step(fit, hidden, batch, gates, given, d, transposed)
+            });
             continue;
         }
-        s.outline(BackwardRows {
+        backward_rows(
+            s,
             hidden,
-            gates: &mut *gates,
-            c_before,
-            c,
-            dy,
-            dh: dstate.h,
-            dc: dstate.c,
-        });
+            &mut *gates,
+            (c_before, c, dy),
+            dstate.h,
+            dstate.c,
+        );
         let sizes = Sizes {
             m: extent.batch,
             n: hidden,
@@ -648,64 +612,35 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     }
 }
 
-/// The arguments of [`narrow_step`].
-struct NarrowStep<'a> {
-    hidden: usize,
-    batch: usize,
-    gates: &'a mut [f32],
-    given: (&'a [f32], &'a [f32], &'a [f32]),
-    dc: &'a mut [f32],
-    dh: &'a mut [f32],
-    transposed: &'a [f32],
-}
-
-impl Kernel for NarrowStep<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        narrow_step(
-            s,
-            self.hidden,
-            self.batch,
-            self.gates,
-            self.given,
-            (self.dc, self.dh),
-            self.transposed,
-        );
-    }
-}
-
 /// [`StepBackward`] for all rows of the batch.
-struct BackwardRows<'a> {
+#[inline(always)]
+fn backward_rows<S: Simd>(
+    s: S,
     hidden: usize,
-    gates: &'a mut [f32],
-    c_before: &'a [f32],
-    c: &'a [f32],
-    dy: &'a [f32],
-    dh: &'a [f32],
-    dc: &'a mut [f32],
-}
-
-impl Kernel for BackwardRows<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let hidden = self.hidden;
-        let c_rows = chunks(self.c_before, hidden).zip(chunks(self.c, hidden));
-        let d_rows = chunks(self.dc, hidden).zip(chunks(self.dh, hidden));
-        let rows = chunks(self.gates, 4 * hidden).zip(chunks(self.dy, hidden));
-        for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
-            StepBackward {
-                gates: by_gate(gates, hidden),
-                c_before,
-                c,
-                dy,
-                dh,
-                dc,
+    gates: &mut [f32],
+    (c_before, c, dy): (&[f32], &[f32], &[f32]),
+    dh: &[f32],
+    dc: &mut [f32],
+) {
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            let c_rows = chunks(c_before, hidden).zip(chunks(c, hidden));
+            let d_rows = chunks(dc, hidden).zip(chunks(dh, hidden));
+            let rows = chunks(gates, 4 * hidden).zip(chunks(dy, hidden));
+            for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
+                StepBackward {
+                    gates: by_gate(gates, hidden),
+                    c_before,
+                    c,
+                    dy,
+                    dh,
+                    dc,
+                }
+                .run(s);
             }
-            .run(s);
-        }
-    }
+        },
+    );
 }
 
 /// The second half: the gradients of the parameters and of the input.

@@ -4,7 +4,8 @@
 
 use crate::layout::LINE;
 use crate::matmul::Start;
-use crate::simd::{Kernel, Simd};
+use crate::micro::{self, Right, accumulate};
+use crate::simd::Simd;
 
 /// The left operand: numbers a row and a column apart.
 #[derive(Clone, Copy)]
@@ -206,49 +207,14 @@ unsafe fn tall_tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOL
     width: usize,
     ahead: Option<(*const f32, isize)>,
 ) {
-    s.outline(Tall::<ROWS, VECTORS, WHOLE> {
-        k,
-        a,
-        b,
-        start,
-        c,
-        width,
-        ahead,
-    });
-}
-
-/// The arguments of [`tall_tile`], which cover what they must.
-struct Tall<'a, const ROWS: usize, const VECTORS: usize, const WHOLE: bool> {
-    k: usize,
-    a: Left,
-    b: (*const f32, isize),
-    start: Start<'a>,
-    c: (*mut f32, usize),
-    width: usize,
-    ahead: Option<(*const f32, isize)>,
-}
-
-impl<const ROWS: usize, const VECTORS: usize, const WHOLE: bool> Kernel
-    for Tall<'_, ROWS, VECTORS, WHOLE>
-{
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            k,
-            a,
-            b,
-            start,
-            c,
-            width,
-            ahead,
-        } = self;
-        let masks = masks::<S, VECTORS>(s, width);
-        // SAFETY: the pointers cover the tile.
-        unsafe {
-            tile::<S, ROWS, VECTORS, WHOLE, true>(s, k, a, b, start, c, masks, ahead);
-        }
-    }
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            let masks = masks::<S, VECTORS>(s, width);
+            // SAFETY: the caller's.
+            unsafe { tile::<S, ROWS, VECTORS, WHOLE, true>(s, k, a, b, start, c, masks, ahead) }
+        },
+    );
 }
 
 /// One tile.
@@ -281,20 +247,20 @@ unsafe fn tile<
     let place = |i: usize, j: usize| c.wrapping_add(i * c_row + j * S::LANES);
     // SAFETY: the places read and written are those that the caller speaks of.
     unsafe {
-        let mut sum = [[s.splat(0.0); VECTORS]; ROWS];
+        let mut sums = [[[s.splat(0.0); VECTORS]; 1]; ROWS];
         match start {
             Start::Zero => {}
             Start::Row(start) => {
                 for j in 0..VECTORS {
                     let start = start.as_ptr().wrapping_add(j * S::LANES);
                     let v = s.load_part::<WHOLE>(start, masks[j]);
-                    for row in &mut sum {
+                    for [row] in &mut sums {
                         row[j] = v;
                     }
                 }
             }
             Start::Output => {
-                for (i, row) in sum.iter_mut().enumerate() {
+                for (i, [row]) in sums.iter_mut().enumerate() {
                     for (j, v) in row.iter_mut().enumerate() {
                         *v = s.load_part::<WHOLE>(place(i, j), masks[j]);
                         if ahead.is_some() {
@@ -305,24 +271,10 @@ unsafe fn tile<
                 }
             }
         }
-        for k in 0..k as isize {
-            let b = b.offset(k * b_row);
-            let x = a.data.offset(k * across);
-            if let Some((next, apart)) = ahead {
-                s.fetch(next.wrapping_offset(k * apart));
-            }
-            let mut columns = [s.splat(0.0); VECTORS];
-            for (j, v) in columns.iter_mut().enumerate() {
-                *v = s.load_part::<WHOLE>(b.wrapping_add(j * S::LANES), masks[j]);
-            }
-            for (i, row) in sum.iter_mut().enumerate() {
-                let x = s.splat(*x.offset(i as isize * down));
-                for (v, column) in row.iter_mut().zip(columns) {
-                    *v = s.fma(x, column, *v);
-                }
-            }
-        }
-        for (i, row) in sum.into_iter().enumerate() {
+        let left = micro::Left::<ROWS>::new(a.data, down, across, k);
+        let right = Right::<S, 1, VECTORS, WHOLE>::new(b, b_row, 0, k, masks);
+        let sums = accumulate::<_, false, _, _, _, _>(s, left, right, ahead, sums);
+        for (i, [row]) in sums.into_iter().enumerate() {
             for (j, v) in row.into_iter().enumerate() {
                 s.store_part::<WHOLE>(place(i, j), v, masks[j]);
             }

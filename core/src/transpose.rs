@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::layout::LINE;
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
 use wide::f32x4;
 
 /// `to` [columns, rows] = `from` [rows, columns] transposed.
@@ -14,42 +14,21 @@ pub(crate) fn transpose<S: Simd>(s: S, to: &mut [f32], from: &[f32], columns: us
         return;
     }
     let rows = from.len() / columns;
-    s.outline(Transpose {
-        to: to.as_mut_ptr(),
-        from: from.as_ptr(),
-        rows,
-        columns,
-    });
-}
-
-/// Pointers that cover rows × columns.
-struct Transpose {
-    to: *mut f32,
-    from: *const f32,
-    rows: usize,
-    columns: usize,
-}
-
-impl Kernel for Transpose {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self {
-            to,
-            from,
-            rows,
-            columns,
-        } = self;
-        // SAFETY: both cover rows × columns.
-        unsafe {
+    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+    s.vectorize(
+        #[inline(always)]
+        move || {
             let (to, from) = ((to, rows), (from, columns as isize));
-            if const { S::SMALL } {
-                by_number(to, from, rows, columns);
-            } else {
-                transpose_part(to, from, rows, columns);
+            // SAFETY: both cover rows × columns.
+            unsafe {
+                if const { S::SMALL } {
+                    by_number(to, from, rows, columns);
+                } else {
+                    transpose_part(to, from, rows, columns);
+                }
             }
-        }
-    }
+        },
+    );
 }
 
 /// `to` = `rows` × `columns` of `from` transposed, each with the distance of its rows.

@@ -1,7 +1,7 @@
 //! Vectors that the units of a layer fill exactly, known when it is compiled: its steps then
 //! need no choice of vectors, no mask and no call, and become part of their caller.
 
-use super::{Kernel, Simd};
+use super::Simd;
 
 /// The same vectors, filled.
 #[derive(Clone, Copy)]
@@ -41,12 +41,12 @@ impl<S: Simd> Simd for Filled<S> {
         self
     }
     #[inline(always)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        self.0.outline(kernel)
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        self.0.vectorize(f)
     }
     #[inline(always)]
-    fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+    fn called<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
     }
     the_same! {
         twice() -> S::Twice;

@@ -95,16 +95,14 @@ pub trait Simd: Copy {
 
     /// The proof for the narrower vectors.
     fn narrow(self) -> Self::Narrow;
-    /// Runs `kernel` as a function of its own, so that one copy of it serves all
-    /// its callers.
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output;
-    /// The same for what a single step does, which [`FILLED`](Simd::FILLED) vectors make part
-    /// of their caller.
+    /// Runs `f`, compiled for the level, as a function of its own.
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+    /// The same for what a single step does, which [`FILLED`](Simd::FILLED) vectors make part of
+    /// their caller.
     #[inline(always)]
-    fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        self.outline(kernel)
+    fn called<R>(self, f: impl FnOnce() -> R) -> R {
+        self.vectorize(f)
     }
-
     /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
     #[inline(always)]
     fn fetch(self, _p: *const f32) {}
@@ -233,14 +231,6 @@ pub trait Simd: Copy {
     fn exp2_of_magic(self, t: Self::V) -> Self::V;
 }
 
-/// Something to compute with whatever vectors the processor has.
-pub trait Kernel {
-    /// What comes out.
-    type Output;
-    /// Computes it.
-    fn run<S: Simd>(self, s: S) -> Self::Output;
-}
-
 /// What [`Simd`] has to say of vectors that cannot be joined.
 macro_rules! does_not_join {
     () => {
@@ -262,37 +252,77 @@ macro_rules! does_not_join {
 }
 pub(crate) use does_not_join;
 
-/// Runs `kernel` at the current level: the one place where a level is chosen,
-/// once per public call.
+/// Evaluates `$body`, compiled for the current level, whose token is `$s`: the one place where a
+/// level is chosen, once per public call.
+macro_rules! dispatch {
+    ($s:ident => $body:expr) => {{
+        use $crate::simd::{Simd as _, Token};
+        match $crate::simd::token() {
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+            Token::Avx512($s) => $s.vectorize(
+                #[inline(always)]
+                move || $body,
+            ),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+            Token::Avx2($s) => $s.vectorize(
+                #[inline(always)]
+                move || $body,
+            ),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+            Token::Neon($s) => $body,
+            Token::Portable($s) => $body,
+        }
+    }};
+}
+pub(crate) use dispatch;
+
+/// A level's proof.
+#[derive(Clone, Copy)]
+pub(crate) enum Token {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    Avx512(x86::Avx512),
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    Avx2(x86::Avx2),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+    Neon(neon::Neon),
+    Portable(Portable),
+}
+
+/// That of the current level.
 #[inline(always)]
-pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+pub(crate) fn token() -> Token {
     match Level::current() {
         // SAFETY: `Level::current` only gives levels that the processor has.
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-        Level::Avx512 => unsafe { x86::run_avx512(kernel) },
+        Level::Avx512 => Token::Avx512(unsafe { x86::Avx512::new() }),
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-        Level::Avx2 => unsafe { x86::run_avx2(kernel) },
+        Level::Avx2 => Token::Avx2(unsafe { x86::Avx2::new() }),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
-        Level::Neon => kernel.run(neon::Neon {}),
-        _ => kernel.run(Portable {}),
+        Level::Neon => Token::Neon(neon::Neon {}),
+        _ => Token::Portable(Portable {}),
     }
 }
 
-/// Runs `kernel` with the narrowest vectors of the level that hold `len` numbers, or
-/// with its own.
-#[inline(always)]
-pub(crate) fn fitting<S: Simd, K: Kernel>(s: S, len: usize, kernel: K) -> K::Output {
-    if const { S::FILLED } {
-        return kernel.run(s);
-    }
-    let quarter = <<S::Narrow as Simd>::Narrow as Simd>::LANES;
-    let half = S::Narrow::LANES;
-    if const { S::LANES > <<S::Narrow as Simd>::Narrow as Simd>::LANES } && len <= quarter {
-        kernel.run(s.narrow().narrow())
-    } else if const { S::LANES > 2 * <<S::Narrow as Simd>::Narrow as Simd>::LANES } && len <= half {
-        kernel.run(s.narrow())
-    } else {
-        kernel.run(s)
-    }
+/// Evaluates `$body` with `$v` for the narrowest vectors of the level that hold `$len` numbers, or
+/// its own.
+macro_rules! with_fitting {
+    ($S:ident, $s:expr, $len:expr, $v:ident => $body:expr) => {{
+        let len = $len;
+        type Quarter<S> = <<S as Simd>::Narrow as Simd>::Narrow;
+        if const { !$S::FILLED && $S::LANES > Quarter::<$S>::LANES } && len <= Quarter::<$S>::LANES
+        {
+            let $v = $s.narrow().narrow();
+            $body
+        } else if const { !$S::FILLED && $S::LANES > 2 * Quarter::<$S>::LANES }
+            && len <= <$S as Simd>::Narrow::LANES
+        {
+            let $v = $s.narrow();
+            $body
+        } else {
+            let $v = $s;
+            $body
+        }
+    }};
 }
+pub(crate) use with_fitting;

@@ -7,7 +7,7 @@
 )]
 
 use super::lanes::{read_lanes, write_lanes};
-use super::{Kernel, Simd, does_not_join};
+use super::{Simd, does_not_join};
 use core::arch::aarch64::*;
 
 /// Proof that the target has NEON.
@@ -32,8 +32,8 @@ impl Simd for Neon {
         self
     }
     #[inline(never)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
     }
 
     #[inline(always)]

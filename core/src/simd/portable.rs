@@ -2,7 +2,7 @@
 //! SIMD128 through `wide`, never fused.
 
 use super::lanes::{read_lanes, write_lanes};
-use super::{Kernel, Simd, does_not_join};
+use super::{Simd, does_not_join};
 use crate::activation;
 use wide::f32x4;
 
@@ -30,8 +30,8 @@ impl Simd for Portable {
         self
     }
     #[inline(never)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
     }
 
     #[inline(always)]

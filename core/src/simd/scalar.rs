@@ -4,7 +4,7 @@
 //! The bits are those of the four lanes: nothing is fused, and no sum's order depends on the
 //! lanes.
 
-use super::{Kernel, Simd, does_not_join};
+use super::{Simd, does_not_join};
 use crate::activation::{TANH_SMALL, tanh_large, tanh_small};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
@@ -34,8 +34,8 @@ impl<const LONG: bool> Simd for Lane<LONG> {
         Lane {}
     }
     #[inline(never)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
     }
     #[inline(never)]
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]

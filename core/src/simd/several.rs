@@ -1,7 +1,7 @@
 //! Several vectors that go through the same operations side by side, so that the
 //! latency of one hides behind the others.
 
-use super::{Kernel, Simd, does_not_join};
+use super::{Simd, does_not_join};
 
 /// `N` vectors of another level as one of its own.
 #[derive(Clone, Copy)]
@@ -19,20 +19,58 @@ macro_rules! lane_by_lane {
     )*};
 }
 
-/// What is a function of its own where code is small; elsewhere the latencies hide.
-macro_rules! lane_by_lane_where_small {
-    ($($name:ident($a:ident);)*) => {$(
+/// What is a function of its own where code is small; elsewhere the latencies hide, and vectors
+/// that can be joined are.
+macro_rules! long_functions {
+    ($($name:ident;)*) => {$(
         #[inline(always)]
-        fn $name(self, mut $a: Self::V) -> Self::V {
-            if const { !S::SMALL && !S::SHORT } {
-                return crate::activation::$name(self, $a);
+        fn $name(self, mut a: Self::V) -> Self::V {
+            if const { S::SMALL || S::SHORT || N == 1 } {
+                for a in &mut a {
+                    *a = self.0.$name(*a);
+                }
+                return a;
             }
-            for $a in &mut $a {
-                *$a = self.0.$name(*$a);
+            if const { S::JOINS && N == 2 } {
+                return self.parted(Several::<S::Twice, 1>(self.0.twice()).$name(self.joined(a)));
             }
-            $a
+            if const { S::JOINS && N > 2 && N <= 4 } {
+                return self.parted(Several::<S::Twice, 2>(self.0.twice()).$name(self.joined(a)));
+            }
+            crate::activation::$name(self, a)
         }
     )*};
+}
+
+impl<S: Simd, const N: usize> Several<S, N> {
+    /// The vectors as `PAIRS` of twice the lanes, the last one twice if they are odd.
+    #[inline(always)]
+    fn joined<const PAIRS: usize>(self, vectors: [S::V; N]) -> [<S::Twice as Simd>::V; PAIRS] {
+        let s = self.0;
+        let mut pairs = [s.join(vectors[0], vectors[0]); PAIRS];
+        for (n, pair) in pairs.iter_mut().enumerate() {
+            let [low, high] = [2 * n, 2 * n + 1].map(|n| if n < N { n } else { N - 1 });
+            *pair = s.join(vectors[low], vectors[high]);
+        }
+        pairs
+    }
+
+    /// The way back.
+    #[inline(always)]
+    fn parted<const PAIRS: usize>(self, pairs: [<S::Twice as Simd>::V; PAIRS]) -> [S::V; N] {
+        let s = self.0;
+        let mut vectors = [s.splat(0.0); N];
+        for (n, pair) in pairs.into_iter().enumerate() {
+            let [low, high] = s.halves(pair);
+            if 2 * n < N {
+                vectors[2 * n] = low;
+            }
+            if 2 * n + 1 < N {
+                vectors[2 * n + 1] = high;
+            }
+        }
+        vectors
+    }
 }
 
 impl<S: Simd, const N: usize> Simd for Several<S, N> {
@@ -51,14 +89,14 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
         self
     }
     #[inline(always)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        self.0.outline(kernel)
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        self.0.vectorize(f)
     }
     #[inline(always)]
     fn fetch(self, p: *const f32) {
         self.0.fetch(p);
     }
-    lane_by_lane_where_small! { exp(a); sigmoid(a); tanh(a); }
+    long_functions! { exp; sigmoid; tanh; }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -1,7 +1,12 @@
 //! The native x86-64 levels: one-line operations over `core::arch`, and the
 //! trampoline that each level's kernels run in.
 
-use super::{Kernel, Simd, does_not_join};
+#![allow(
+    unused_unsafe,
+    reason = "some operations need no instruction of the level"
+)]
+
+use super::{Simd, does_not_join};
 use core::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -16,174 +21,99 @@ pub(crate) struct Fma128(());
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-/// Compiles `kernel` for AVX2 and FMA and runs it.
-///
-/// # Safety
-/// The processor has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx2(()))
+impl Avx2 {
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
 }
 
-/// [`run_avx2`], never inlined.
-///
-/// # Safety
-/// The processor has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-#[inline(never)]
-unsafe fn outlined_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx2(()))
+impl Avx512 {
+    /// # Safety
+    /// The processor has AVX-512F, AVX2 and FMA.
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
 }
 
-/// The same with 128-bit vectors.
-///
-/// # Safety
-/// The processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
-unsafe fn outlined_avx2_narrow<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Fma128(()))
-}
-
-/// Compiles `kernel` for AVX-512F and runs it.
-///
-/// # Safety
-/// The processor has AVX-512F, AVX2 and FMA.
-#[target_feature(enable = "avx512f,avx2,fma")]
-pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512(()))
-}
-
-/// [`run_avx512`], never inlined.
-///
-/// # Safety
-/// The processor has AVX-512F, AVX2 and FMA.
-#[target_feature(enable = "avx512f,avx2,fma")]
-#[inline(never)]
-unsafe fn outlined_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512(()))
+fn vectorize_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 const SIGN: i32 = i32::MIN;
 const ONE: i32 = 1.0f32.to_bits() as i32;
 
-// Every block below that is marked with a T: SAFETY: the token proves that the
-// processor has the instructions.
+/// Operations of a level, one a line. The token proves that the processor has the instructions;
+/// what reads and writes memory has its caller's promise besides.
+macro_rules! operations {
+    ($($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($a: $t),*) $(-> $r)? {
+            // SAFETY: the token.
+            unsafe { $body }
+        }
+    )*};
+    (unsafe: $($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($a: $t),*) $(-> $r)? {
+            // SAFETY: the token, and the caller's promise.
+            unsafe { $body }
+        }
+    )*};
+}
 
-/// A level of vectors of 32-bit lanes, from the names of its intrinsics: 128 and
-/// 256 bits differ in nothing else.
-macro_rules! fused_vectors {
-    ($token:ident, $lanes:literal, $outlined:ident, { $($own:tt)* }) => {
+/// What 128 and 256 bits have in common, from the names of the intrinsics.
+macro_rules! vex {
+    ($token:ident, $lanes:literal, { $($own:tt)* }) => {
         impl Simd for $token {
             type V = Floats;
             type Narrow = Fma128;
             const LANES: usize = $lanes;
-            const BLOCKED: bool = true;
+            const BLOCKED: bool = $lanes > 4;
             const TILE_ROWS: usize = 6;
+
+            $($own)*
 
             #[inline(always)]
             fn narrow(self) -> Fma128 {
                 Fma128(())
             }
             #[inline(always)]
-            fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-                // SAFETY: T.
-                unsafe { $outlined(kernel) }
+            fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+                // SAFETY: the token.
+                unsafe { vectorize_avx2(f) }
             }
-
             #[inline(always)]
             fn rolled(self, rounds: usize) -> usize {
                 rolled(rounds)
             }
-
-            #[inline(always)]
-            fn fetch(self, p: *const f32) {
-                // SAFETY: a hint; it never faults.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            operations! { unsafe:
+                load(p: *const f32) -> Floats = loadu_ps(p);
+                store(p: *mut f32, v: Floats) = storeu_ps(p, v);
             }
-
-            #[inline(always)]
-            fn splat(self, x: f32) -> Floats {
-                // SAFETY: T.
-                unsafe { set1_ps(x) }
-            }
-            $($own)*
-
-            #[inline(always)]
-            unsafe fn load(self, p: *const f32) -> Floats {
-                // SAFETY: T; the caller says that so many numbers are readable.
-                unsafe { loadu_ps(p) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, p: *mut f32, v: Floats) {
-                // SAFETY: T; the caller says that so many numbers are writable.
-                unsafe { storeu_ps(p, v) }
-            }
-            #[inline(always)]
-            fn add(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { add_ps(a, b) }
-            }
-            #[inline(always)]
-            fn sub(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { sub_ps(a, b) }
-            }
-            #[inline(always)]
-            fn mul(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { mul_ps(a, b) }
-            }
-            #[inline(always)]
-            fn div(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { div_ps(a, b) }
-            }
-            #[inline(always)]
-            fn sqrt(self, a: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { sqrt_ps(a) }
-            }
-            #[inline(always)]
-            fn fma(self, a: Floats, b: Floats, c: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { fmadd_ps(a, b, c) }
-            }
-            #[inline(always)]
-            fn min(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { min_ps(a, b) }
-            }
-            #[inline(always)]
-            fn max(self, a: Floats, b: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { max_ps(a, b) }
-            }
-            #[inline(always)]
-            fn abs(self, a: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { andnot_ps(cast_to_floats(set1_epi32(SIGN)), a) }
-            }
-            #[inline(always)]
-            fn with_sign(self, magnitude: Floats, sign: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe {
-                    let sign = and_ps(cast_to_floats(set1_epi32(SIGN)), sign);
-                    or_ps(magnitude, sign)
-                }
-            }
-            #[inline(always)]
-            fn if_less(self, a: Floats, b: Floats, then: Floats, otherwise: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe { blendv_ps(otherwise, then, cmp_ps::<_CMP_LT_OQ>(a, b)) }
-            }
-            #[inline(always)]
-            fn exp2_of_magic(self, t: Floats) -> Floats {
-                // SAFETY: T.
-                unsafe {
-                    let exponent = slli_epi32::<23>(cast_to_integers(t));
-                    cast_to_floats(add_epi32(exponent, set1_epi32(ONE)))
-                }
+            operations! {
+                fetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+                splat(x: f32) -> Floats = set1_ps(x);
+                add(a: Floats, b: Floats) -> Floats = add_ps(a, b);
+                sub(a: Floats, b: Floats) -> Floats = sub_ps(a, b);
+                mul(a: Floats, b: Floats) -> Floats = mul_ps(a, b);
+                div(a: Floats, b: Floats) -> Floats = div_ps(a, b);
+                sqrt(a: Floats) -> Floats = sqrt_ps(a);
+                fma(a: Floats, b: Floats, c: Floats) -> Floats = fmadd_ps(a, b, c);
+                min(a: Floats, b: Floats) -> Floats = min_ps(a, b);
+                max(a: Floats, b: Floats) -> Floats = max_ps(a, b);
+                abs(a: Floats) -> Floats = andnot_ps(cast_to_floats(set1_epi32(SIGN)), a);
+                with_sign(m: Floats, sign: Floats) -> Floats =
+                    or_ps(m, and_ps(cast_to_floats(set1_epi32(SIGN)), sign));
+                if_less(a: Floats, b: Floats, then: Floats, otherwise: Floats) -> Floats =
+                    blendv_ps(otherwise, then, cmp_ps::<_CMP_LT_OQ>(a, b));
+                exp2_of_magic(t: Floats) -> Floats = cast_to_floats(add_epi32(
+                    slli_epi32::<23>(cast_to_integers(t)),
+                    set1_epi32(ONE)
+                ));
             }
         }
     };
@@ -202,57 +132,36 @@ mod xmm {
         _mm_slli_epi32 as slli_epi32, _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps,
         _mm_sub_ps as sub_ps,
     };
-    fused_vectors!(Fma128, 4, outlined_avx2_narrow, {
+    vex!(Fma128, 4, {
         const JOINS: bool = true;
         type Twice = Avx2;
 
-        #[inline(always)]
-        fn twice(self) -> Avx2 {
-            Avx2(())
-        }
-        #[inline(always)]
-        fn join(self, low: Floats, high: Floats) -> __m256 {
-            // SAFETY: T.
-            unsafe { _mm256_set_m128(high, low) }
-        }
-        #[inline(always)]
-        fn halves(self, v: __m256) -> [Floats; 2] {
-            // SAFETY: T.
-            unsafe { [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)] }
+        operations! {
+            twice() -> Avx2 = Avx2(());
+            join(low: Floats, high: Floats) -> __m256 = _mm256_set_m128(high, low);
+            halves(v: __m256) -> [Floats; 2] =
+                [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)];
         }
 
         // With the number of lanes: what the instruction for masks writes cannot be read
         // again soon.
         type Mask = (Integers, usize);
-
-        #[inline(always)]
-        fn mask(self, lanes: usize) -> Self::Mask {
-            // SAFETY: T.
-            unsafe {
-                let lane = setr_epi32(0, 1, 2, 3);
-                (cmpgt_epi32(set1_epi32(lanes as i32), lane), lanes)
-            }
+        operations! {
+            mask(lanes: usize) -> Self::Mask =
+                (cmpgt_epi32(set1_epi32(lanes as i32), setr_epi32(0, 1, 2, 3)), lanes);
         }
-        #[inline(always)]
-        unsafe fn load_masked(self, p: *const f32, (mask, _): Self::Mask) -> Floats {
-            // SAFETY: T; lanes outside the mask are not read.
-            unsafe { maskload_ps(p, mask) }
-        }
-        #[inline(always)]
-        unsafe fn store_masked(self, p: *mut f32, v: Floats, (_, lanes): Self::Mask) {
-            // SAFETY: T; the caller says that `lanes` numbers are writable.
-            unsafe {
-                match lanes {
-                    0 => {}
-                    1 => _mm_store_ss(p, v),
-                    2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
-                    3 => {
-                        _mm_store_sd(p.cast(), _mm_castps_pd(v));
-                        _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
-                    }
-                    _ => storeu_ps(p, v),
+        operations! { unsafe:
+            load_masked(p: *const f32, mask: Self::Mask) -> Floats = maskload_ps(p, mask.0);
+            store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
+                0 => {}
+                1 => _mm_store_ss(p, v),
+                2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
+                3 => {
+                    _mm_store_sd(p.cast(), _mm_castps_pd(v));
+                    _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
                 }
-            }
+                _ => storeu_ps(p, v),
+            };
         }
     });
 }
@@ -272,28 +181,19 @@ mod ymm {
         _mm256_slli_epi32 as slli_epi32, _mm256_sqrt_ps as sqrt_ps, _mm256_storeu_ps as storeu_ps,
         _mm256_sub_ps as sub_ps,
     };
-    fused_vectors!(Avx2, 8, outlined_avx2, {
+    vex!(Avx2, 8, {
         does_not_join!();
 
         type Mask = Integers;
-
-        #[inline(always)]
-        fn mask(self, lanes: usize) -> Integers {
-            // SAFETY: T.
-            unsafe {
-                let lane = setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-                cmpgt_epi32(set1_epi32(lanes as i32), lane)
-            }
+        operations! {
+            mask(lanes: usize) -> Integers = cmpgt_epi32(
+                set1_epi32(lanes as i32),
+                setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+            );
         }
-        #[inline(always)]
-        unsafe fn load_masked(self, p: *const f32, mask: Integers) -> Floats {
-            // SAFETY: T; lanes outside the mask are not read.
-            unsafe { maskload_ps(p, mask) }
-        }
-        #[inline(always)]
-        unsafe fn store_masked(self, p: *mut f32, v: Floats, mask: Integers) {
-            // SAFETY: T; lanes outside the mask are not written.
-            unsafe { maskstore_ps(p, mask, v) }
+        operations! { unsafe:
+            load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
+            store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
         }
     });
 }
@@ -313,114 +213,49 @@ impl Simd for Avx512 {
         Avx2(())
     }
     #[inline(always)]
-    fn outline<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: T.
-        unsafe { outlined_avx512(kernel) }
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        #[inline(never)]
+        fn vectorize_avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: the token.
+        unsafe { vectorize_avx512(f) }
     }
     #[inline(always)]
     fn rolled(self, rounds: usize) -> usize {
         rolled(rounds)
     }
-    #[inline(always)]
-    fn fetch(self, p: *const f32) {
-        // SAFETY: a hint; it never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    operations! { unsafe:
+        load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+        load_masked(p: *const f32, mask: __mmask16) -> __m512 = _mm512_maskz_loadu_ps(mask, p);
+        store(p: *mut f32, v: __m512) = _mm512_storeu_ps(p, v);
+        store_masked(p: *mut f32, v: __m512, mask: __mmask16) = _mm512_mask_storeu_ps(p, mask, v);
     }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_set1_ps(x) }
-    }
-    #[inline(always)]
-    fn mask(self, lanes: usize) -> __mmask16 {
-        ((1u32 << lanes) - 1) as __mmask16
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> __m512 {
-        // SAFETY: T; the caller says that sixteen numbers are readable.
-        unsafe { _mm512_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(self, p: *const f32, mask: __mmask16) -> __m512 {
-        // SAFETY: T; lanes outside the mask are not read.
-        unsafe { _mm512_maskz_loadu_ps(mask, p) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: __m512) {
-        // SAFETY: T; the caller says that sixteen numbers are writable.
-        unsafe { _mm512_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn store_masked(self, p: *mut f32, v: __m512, mask: __mmask16) {
-        // SAFETY: T; lanes outside the mask are not written.
-        unsafe { _mm512_mask_storeu_ps(p, mask, v) }
-    }
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_div_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sqrt(self, a: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_sqrt_ps(a) }
-    }
-    #[inline(always)]
-    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, a: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_abs_ps(a) }
-    }
-    #[inline(always)]
-    fn with_sign(self, magnitude: __m512, sign: __m512) -> __m512 {
-        // SAFETY: T. AVX-512F has the bitwise operations on integers only.
-        unsafe {
-            let sign = _mm512_and_si512(_mm512_set1_epi32(SIGN), _mm512_castps_si512(sign));
-            _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(magnitude), sign))
-        }
-    }
-    #[inline(always)]
-    fn if_less(self, a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then) }
-    }
-    #[inline(always)]
-    fn exp2_of_magic(self, t: __m512) -> __m512 {
-        // SAFETY: T.
-        unsafe {
-            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(t));
-            _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(ONE)))
-        }
+    operations! {
+        mask(lanes: usize) -> __mmask16 = ((1u32 << lanes) - 1) as __mmask16;
+        fetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
+        // AVX-512F has the bitwise operations on integers only.
+        with_sign(m: __m512, sign: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_or_si512(
+            _mm512_castps_si512(m),
+            _mm512_and_si512(_mm512_set1_epi32(SIGN), _mm512_castps_si512(sign))
+        ));
+        if_less(a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 =
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then);
+        exp2_of_magic(t: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_slli_epi32::<23>(_mm512_castps_si512(t)),
+            _mm512_set1_epi32(ONE)
+        ));
     }
 }
 
