@@ -58,47 +58,24 @@ extern crate std;
 pub mod activation;
 #[cfg(feature = "c")]
 pub mod c;
-pub mod dense;
-pub mod init;
 pub mod layout;
-pub mod loss;
-pub mod optimizer;
 
-mod aligned;
-mod apart;
-mod backward;
-mod blocked;
-mod cell;
-mod chunks;
-mod classifier;
-mod elementwise;
 mod error;
-mod flat;
-mod layer_units;
-mod matmul;
-mod micro;
+mod fixed;
+mod gemm;
+mod lstm;
 mod model;
-mod network;
-mod packed;
-mod packed_model;
-mod panels;
-mod sequence;
 mod simd;
-mod small;
-mod step;
-mod sweep;
-mod tile;
-mod transpose;
+mod train;
 
-pub use aligned::Aligned;
-pub use cell::SMALLEST_STATE;
-pub use classifier::{Classifier, ClassifierWorkspace, Dense};
 pub use error::ShapeError;
-pub use flat::Flat;
-pub use layer_units::LayerUnits;
+pub use fixed::{
+    Classifier, ClassifierWorkspace, Dense, Lstm, LstmCache, LstmState, LstmWorkspace, Network,
+    Packed, Stack,
+};
+pub use layout::flat::{Aligned, Flat};
 pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params, StateView};
-pub use model::Model;
-pub use network::{Lstm, LstmCache, LstmState, LstmWorkspace, Network, Stack};
-pub use packed::{Packed, Turn};
-pub use packed_model::PackedModel;
+pub use lstm::{LayerUnits, SMALLEST_STATE, Turn};
+pub use model::{Model, PackedModel};
 pub use simd::Level;
+pub use train::{dense, init, loss, optimizer};

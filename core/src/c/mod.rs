@@ -33,9 +33,9 @@ mod buffers;
 
 use crate::error::ShapeError;
 use crate::layout::{Extent, NetworkShape};
-use crate::loss::softmax;
+use crate::train::loss::softmax;
 use crate::model::Model;
-use crate::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
+use crate::train::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
 use buffers::{Span, apart, slice, span};
 use core::ffi::c_void;
 
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn fused_lstm_init(
         let params = unsafe { params.slice_mut() };
         // SAFETY: the caller's promise on `random`.
         let random = || unsafe { random(context) };
-        crate::init::glorot_uniform(shape, params, random)?;
+        crate::train::init::glorot_uniform(shape, params, random)?;
         Ok(())
     })())
 }

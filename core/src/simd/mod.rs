@@ -19,6 +19,8 @@ mod detect;
 mod filled;
 mod lanes;
 mod level;
+pub(crate) mod map;
+mod math;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
 mod neon;
 #[cfg(all(
@@ -40,13 +42,13 @@ mod portable;
 )))]
 #[path = "scalar.rs"]
 mod portable;
-mod several;
+mod unrolled;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
 pub(crate) use filled::Filled;
 pub use level::Level;
-pub(crate) use several::Several;
+pub(crate) use unrolled::Several;
 
 use portable::Portable;
 
@@ -134,17 +136,17 @@ pub trait Simd: Copy {
     /// [`exp`](crate::activation::exp), perhaps in a function of its own.
     #[inline(always)]
     fn exp(self, x: Self::V) -> Self::V {
-        crate::activation::exp(self, x)
+        math::exp(self, x)
     }
     /// [`sigmoid`](crate::activation::sigmoid) likewise.
     #[inline(always)]
     fn sigmoid(self, x: Self::V) -> Self::V {
-        crate::activation::sigmoid(self, x)
+        math::sigmoid(self, x)
     }
     /// [`tanh`](crate::activation::tanh) likewise.
     #[inline(always)]
     fn tanh(self, x: Self::V) -> Self::V {
-        crate::activation::tanh(self, x)
+        math::tanh(self, x)
     }
 
     /// `x` in every lane.

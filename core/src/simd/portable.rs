@@ -3,7 +3,7 @@
 
 use super::lanes::{read_lanes, write_lanes};
 use super::{Simd, does_not_join};
-use crate::activation;
+use super::math;
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -39,7 +39,7 @@ impl Simd for Portable {
         if Self::SHORT {
             short::exp(x)
         } else {
-            activation::exp(self, x)
+            math::exp(self, x)
         }
     }
     #[inline(always)]
@@ -47,7 +47,7 @@ impl Simd for Portable {
         if Self::SHORT {
             short::sigmoid(x)
         } else {
-            activation::sigmoid(self, x)
+            math::sigmoid(self, x)
         }
     }
     #[inline(always)]
@@ -55,7 +55,7 @@ impl Simd for Portable {
         if Self::SHORT {
             short::tanh(x)
         } else {
-            activation::tanh(self, x)
+            math::tanh(self, x)
         }
     }
 
@@ -164,19 +164,19 @@ impl Simd for Portable {
 // Both sides are Rust of one compilation: the layout is the same.
 #[allow(improper_ctypes_definitions)]
 mod short {
-    use super::{Portable, activation, f32x4};
+    use super::{Portable, f32x4, math};
 
     #[inline(never)]
     pub extern "C" fn exp(x: f32x4) -> f32x4 {
-        activation::exp(Portable {}, x)
+        math::exp(Portable {}, x)
     }
     #[inline(never)]
     pub extern "C" fn sigmoid(x: f32x4) -> f32x4 {
-        activation::sigmoid(Portable {}, x)
+        math::sigmoid(Portable {}, x)
     }
     #[inline(never)]
     pub extern "C" fn tanh(x: f32x4) -> f32x4 {
-        activation::tanh(Portable {}, x)
+        math::tanh(Portable {}, x)
     }
 
     /// [`read_lanes`](super::read_lanes), by the lanes there are.

@@ -5,7 +5,7 @@
 //! lanes.
 
 use super::{Simd, does_not_join};
-use crate::activation::{TANH_SMALL, tanh_large, tanh_small};
+use super::math::{TANH_SMALL, tanh_large, tanh_small};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
@@ -188,12 +188,12 @@ impl<const LONG: bool> Simd for Lane<LONG> {
 
 #[inline(never)]
 fn exp(x: f32) -> f32 {
-    crate::activation::exp(Portable {}, x)
+    super::math::exp(Portable {}, x)
 }
 
 #[inline(never)]
 fn sigmoid(x: f32) -> f32 {
-    crate::activation::sigmoid(Portable {}, x)
+    super::math::sigmoid(Portable {}, x)
 }
 
 #[inline(never)]

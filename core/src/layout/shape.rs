@@ -1,0 +1,448 @@
+//! Shapes, and the length of every buffer that follows from them.
+
+use crate::error::ShapeError;
+use crate::layout::split::LINE;
+
+/// The product of sizes, or `usize::MAX`.
+#[inline]
+pub(crate) const fn product(sizes: &[usize]) -> usize {
+    // Not a loop, which the compiler would not fold.
+    match *sizes {
+        [a, b] => a.saturating_mul(b),
+        [a, b, c] => a.saturating_mul(b).saturating_mul(c),
+        [a, b, c, d] => a.saturating_mul(b).saturating_mul(c).saturating_mul(d),
+        _ => usize::MAX,
+    }
+}
+
+#[inline]
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// How much of a sequence a call works on: T time steps of B batch rows.
+///
+/// ```
+/// let extent = fused_lstm::Extent { steps: 15, batch: 5 };
+/// assert_eq!(extent.rows(), 75);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Time steps, T.
+    pub steps: usize,
+    /// Batch rows, B.
+    pub batch: usize,
+}
+
+impl Extent {
+    /// Rows of all time steps, T·B.
+    #[inline]
+    pub const fn rows(self) -> usize {
+        product(&[self.steps, self.batch])
+    }
+}
+
+/// The sizes of one LSTM layer.
+///
+/// ```
+/// use fused_lstm::{Extent, LayerShape};
+///
+/// let layer = LayerShape { inputs: 6, hidden: 4 };
+/// assert_eq!(layer.params_len(), 10 * 16 + 16);
+/// assert_eq!(layer.state_len(3), 2 * 3 * 4);
+/// assert_eq!(layer.cache_len(Extent { steps: 7, batch: 3 }), 7 * 3 * 16 + 2 * 8 * 3 * 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Inputs, I.
+    pub inputs: usize,
+    /// Hidden units, H.
+    pub hidden: usize,
+}
+
+impl LayerShape {
+    /// The kernel `[I+H, 4, H]`.
+    #[inline]
+    pub const fn kernel_len(self) -> usize {
+        product(&[self.inputs.saturating_add(self.hidden), 4, self.hidden])
+    }
+    /// The bias `[4, H]`.
+    #[inline]
+    pub const fn bias_len(self) -> usize {
+        product(&[4, self.hidden])
+    }
+    /// Kernel and bias; also the gradients, and each optimizer slot.
+    #[inline]
+    pub const fn params_len(self) -> usize {
+        self.kernel_len().saturating_add(self.bias_len())
+    }
+    /// Whether the gates are best taken by matrix products with their sums in memory:
+    /// if the recurrent kernel does not fit the smallest first caches.
+    #[inline]
+    pub(crate) const fn is_wide(self) -> bool {
+        product(&[4, self.hidden, self.hidden]) > 8192
+    }
+    /// Room for the kernels of a wide layer in the order in which their products read
+    /// them best: of the recurrent one, if there are enough steps to pay,
+    #[inline]
+    pub(crate) const fn recurrent_panels_len(self, extent: Extent) -> usize {
+        if self.is_wide() && extent.steps >= 8 {
+            product(&[self.hidden, 4, self.hidden])
+        } else {
+            0
+        }
+    }
+    /// and of the other one, if there are enough rows.
+    #[inline]
+    pub(crate) const fn input_panels_len(self, extent: Extent) -> usize {
+        if self.recurrent_panels_len(extent) > 0 && extent.rows() > 256 {
+            product(&[self.inputs, 4, self.hidden])
+        } else {
+            0
+        }
+    }
+    #[inline]
+    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
+        self.recurrent_panels_len(extent)
+            .saturating_add(self.input_panels_len(extent))
+    }
+    /// Both kernels of a wide layer, for good; up to the end of a line of the caches.
+    #[inline]
+    pub(crate) const fn packed_len(self) -> usize {
+        if self.is_wide() {
+            self.kernel_len()
+                .saturating_add(LINE - 1)
+                .saturating_sub(self.kernel_len().saturating_sub(1) % LINE)
+        } else {
+            0
+        }
+    }
+    /// Room for the sums of a wide layer in inference: of steps that make up 128 rows
+    /// or more, or of all there are.
+    #[inline]
+    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
+        const ROWS: usize = 128;
+        if !self.is_wide() || extent.batch == 0 {
+            return 0;
+        }
+        let enough = product(&[ROWS.div_ceil(extent.batch), extent.batch]);
+        let rows = if enough < extent.rows() {
+            enough
+        } else {
+            extent.rows()
+        };
+        product(&[rows, self.sums_row()])
+    }
+    /// Numbers from the sums of one row to those of the next: a line of the caches lies
+    /// between, because rows that are apart by a power of two share a few places in the cache.
+    #[inline]
+    pub(crate) const fn sums_row(self) -> usize {
+        product(&[4, self.hidden]).saturating_add(LINE)
+    }
+    /// The state `[2, B, H]`.
+    #[inline]
+    pub const fn state_len(self, batch: usize) -> usize {
+        product(&[2, batch, self.hidden])
+    }
+    /// What the backward pass needs of the forward pass.
+    #[inline]
+    pub const fn cache_len(self, extent: Extent) -> usize {
+        let sequences = product(&[6, extent.steps, extent.batch, self.hidden]);
+        sequences.saturating_add(self.state_len(extent.batch))
+    }
+}
+
+/// The sizes of a dense layer.
+///
+/// ```
+/// let head = fused_lstm::DenseShape { inputs: 4, outputs: 2 };
+/// assert_eq!(head.params_len(), 10);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseShape {
+    /// Inputs, I.
+    pub inputs: usize,
+    /// Outputs, O.
+    pub outputs: usize,
+}
+
+impl DenseShape {
+    /// Refuses a size that is zero.
+    #[inline]
+    pub fn check(self) -> Result<(), ShapeError> {
+        match self {
+            Self { inputs: 0, .. } => Err(ShapeError::Zero { what: "inputs" }),
+            Self { outputs: 0, .. } => Err(ShapeError::Zero { what: "outputs" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernel `[I, O]`.
+    #[inline]
+    pub const fn kernel_len(self) -> usize {
+        product(&[self.inputs, self.outputs])
+    }
+    /// Kernel and bias `[O]`.
+    #[inline]
+    pub const fn params_len(self) -> usize {
+        self.kernel_len().saturating_add(self.outputs)
+    }
+}
+
+/// The sizes of a whole network: layers of LSTM, and a dense head if there are
+/// classes.
+///
+/// ```
+/// use fused_lstm::{Extent, NetworkShape};
+///
+/// let echo = NetworkShape { inputs: 1, hidden: &[4, 4, 4], classes: Some(2) };
+/// assert_eq!(echo.params_len(), 96 + 144 + 144 + 10);
+/// assert_eq!(echo.state_len(5), 3 * 2 * 5 * 4); // [L, 2, B, H]
+/// assert_eq!(echo.outputs(), 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkShape<'a> {
+    /// Inputs of the first layer, I.
+    pub inputs: usize,
+    /// Hidden units of each layer, from the first to the last.
+    pub hidden: &'a [usize],
+    /// Outputs of the dense head, C; `None` if there is no head.
+    pub classes: Option<usize>,
+}
+
+impl<'a> NetworkShape<'a> {
+    /// Refuses a network without a layer, and any size that is zero.
+    #[inline]
+    pub fn check(self) -> Result<(), ShapeError> {
+        let zero = |what| Err(ShapeError::Zero { what });
+        if self.inputs == 0 {
+            return zero("inputs");
+        }
+        if self.hidden.is_empty() {
+            return zero("layers");
+        }
+        if self.hidden.contains(&0) {
+            return zero("hidden units");
+        }
+        if self.classes == Some(0) {
+            return zero("classes");
+        }
+        Ok(())
+    }
+
+    /// The shape of layer `index`, counted from 0.
+    ///
+    /// ```
+    /// use fused_lstm::{LayerShape, NetworkShape};
+    /// let net = NetworkShape { inputs: 6, hidden: &[4, 5], classes: None };
+    /// assert_eq!(net.layer(1), Some(LayerShape { inputs: 4, hidden: 5 }));
+    /// assert_eq!(net.layer(2), None);
+    /// ```
+    #[inline]
+    pub const fn layer(self, index: usize) -> Option<LayerShape> {
+        if index >= self.hidden.len() {
+            return None;
+        }
+        let inputs = if index == 0 {
+            self.inputs
+        } else {
+            self.hidden[index - 1]
+        };
+        Some(LayerShape {
+            inputs,
+            hidden: self.hidden[index],
+        })
+    }
+
+    /// The layers from the first to the last.
+    #[inline]
+    pub fn layers(self) -> impl DoubleEndedIterator<Item = LayerShape> + ExactSizeIterator + Clone {
+        self.hidden.iter().enumerate().map(move |(index, &hidden)| {
+            let below = index
+                .checked_sub(1)
+                .and_then(|below| self.hidden.get(below));
+            LayerShape {
+                inputs: below.copied().unwrap_or(self.inputs),
+                hidden,
+            }
+        })
+    }
+
+    /// Hidden units of the last layer.
+    #[inline]
+    pub const fn outputs(self) -> usize {
+        match self.hidden.last() {
+            Some(&hidden) => hidden,
+            None => 0,
+        }
+    }
+
+    /// The dense head's shape.
+    #[inline]
+    pub const fn head(self) -> Option<DenseShape> {
+        match self.classes {
+            Some(outputs) => Some(DenseShape {
+                inputs: self.outputs(),
+                outputs,
+            }),
+            None => None,
+        }
+    }
+
+    /// All parameters; also the gradients, and each optimizer slot.
+    #[inline]
+    pub const fn params_len(self) -> usize {
+        let mut len = match self.head() {
+            Some(head) => head.params_len(),
+            None => 0,
+        };
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.params_len());
+            index += 1;
+        }
+        len
+    }
+
+    /// The states of all layers.
+    #[inline]
+    pub const fn state_len(self, batch: usize) -> usize {
+        let mut len = 0usize;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.state_len(batch));
+            index += 1;
+        }
+        len
+    }
+
+    /// The caches of all layers; before them, if the widest has 46 units or more and
+    /// there are 8 steps or more, room for its recurrent kernel, and for the inputs' kernel
+    /// too if there are more than 256 rows.
+    #[inline]
+    pub const fn cache_len(self, extent: Extent) -> usize {
+        let mut len = self.panels_len(extent);
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.cache_len(extent));
+            index += 1;
+        }
+        len
+    }
+
+    /// Units of the widest layer.
+    #[inline]
+    const fn widest(self) -> usize {
+        let mut widest = 0;
+        let mut index = 0;
+        while index < self.hidden.len() {
+            widest = max(widest, self.hidden[index]);
+            index += 1;
+        }
+        widest
+    }
+
+    /// Room for inference: what one layer hands to the next, twice if there are
+    /// three or more; and if the widest layer has 46 units or more, the sums of its
+    /// gates and, for 8 steps or more, its recurrent kernel, with that of the inputs
+    /// if there are more than 256 rows.
+    #[inline]
+    pub const fn scratch_len(self, extent: Extent) -> usize {
+        let products = self
+            .sums_len(extent)
+            .saturating_add(self.panels_len(extent));
+        self.handover_len(extent).saturating_add(products)
+    }
+
+    /// The kernels of a [`PackedModel`](crate::PackedModel): those of the layers of 46 units
+    /// or more.
+    #[inline]
+    pub const fn packed_len(self) -> usize {
+        let mut len = 0usize;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = len.saturating_add(layer.packed_len());
+            index += 1;
+        }
+        if len > 0 {
+            // They begin with a line of the caches, wherever the buffer does.
+            len = len.saturating_add(LINE - 1);
+        }
+        len
+    }
+
+    /// Room for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
+    /// to the next, and sums.
+    #[inline]
+    pub const fn packed_scratch_len(self, extent: Extent) -> usize {
+        self.handover_len(extent)
+            .saturating_add(self.sums_len(extent))
+    }
+
+    #[inline]
+    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
+        let mut len = 0;
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = max(len, layer.panels_len(extent));
+            index += 1;
+        }
+        if len > 0 {
+            // They begin with a line of the caches, wherever the buffer does.
+            len = len.saturating_add(LINE - 1);
+        }
+        len
+    }
+
+    #[inline]
+    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
+        let hidden = self.widest();
+        LayerShape { inputs: 1, hidden }.sums_len(extent)
+    }
+
+    #[inline]
+    const fn handover_len(self, extent: Extent) -> usize {
+        let layers = self.hidden.len();
+        let copies = if layers > 2 {
+            2
+        } else {
+            layers.saturating_sub(1)
+        };
+        product(&[copies, extent.rows(), self.widest()])
+    }
+
+    /// Room for the backward pass: a transposed kernel of the largest layer, the
+    /// gradient that one layer hands to the one below, the gradient of the head's
+    /// outputs, and that of the state.
+    #[inline]
+    pub const fn workspace_len(self, extent: Extent) -> usize {
+        self.transposed_len()
+            .saturating_add(product(&[extent.rows(), self.widest()]))
+            .saturating_add(self.logits_len(extent))
+            .saturating_add(self.state_len(extent.batch))
+    }
+
+    /// The head's outputs `[T, B, C]`; 0 without a head.
+    #[inline]
+    pub const fn logits_len(self, extent: Extent) -> usize {
+        match self.classes {
+            Some(classes) => product(&[extent.rows(), classes]),
+            None => 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn transposed_len(self) -> usize {
+        let mut len = match self.head() {
+            Some(head) => head.kernel_len(),
+            None => 0,
+        };
+        let mut index = 0;
+        while let Some(layer) = self.layer(index) {
+            len = max(len, layer.kernel_len());
+            index += 1;
+        }
+        len
+    }
+}
+

@@ -1,0 +1,145 @@
+//! Flat buffers cut into parts: in two, into parts of one width, at a cache line.
+//!
+//! Parts of one width come without the division that the slices' own ask for: it may panic as far
+//! as the compiler knows, and takes room in flash. And division where it is needed, which does
+//! not panic.
+
+/// Numbers in a line of the caches.
+pub(crate) const LINE: usize = 16;
+
+/// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`.
+pub trait Cut: Sized + sealed::Sealed {
+    #[doc(hidden)]
+    fn cut(self, at: usize) -> (Self, Self);
+    #[doc(hidden)]
+    fn length(&self) -> usize;
+    #[doc(hidden)]
+    fn start(&self) -> *const f32;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &[f32] {}
+    impl Sealed for &mut [f32] {}
+}
+
+impl Cut for &[f32] {
+    #[inline(always)]
+    fn cut(self, at: usize) -> (Self, Self) {
+        self.split_at_checked(at).unwrap_or((self, &[]))
+    }
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len()
+    }
+    #[inline(always)]
+    fn start(&self) -> *const f32 {
+        self.as_ptr()
+    }
+}
+
+impl Cut for &mut [f32] {
+    #[inline(always)]
+    fn cut(self, at: usize) -> (Self, Self) {
+        if at <= self.len() {
+            self.split_at_mut(at)
+        } else {
+            (self, &mut [])
+        }
+    }
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len()
+    }
+    #[inline(always)]
+    fn start(&self) -> *const f32 {
+        self.as_ptr()
+    }
+}
+
+/// The first `at` numbers of a buffer, which keeps the rest.
+#[inline(always)]
+pub(crate) fn take<S: Cut + Default>(buffer: &mut S, at: usize) -> S {
+    let (first, rest) = core::mem::take(buffer).cut(at);
+    *buffer = rest;
+    first
+}
+
+/// The last `n` numbers of a buffer, which keeps the rest.
+#[inline(always)]
+pub(crate) fn take_last<S: Cut + Default>(buffer: &mut S, n: usize) -> S {
+    let at = buffer.length().saturating_sub(n);
+    let (rest, last) = core::mem::take(buffer).cut(at);
+    *buffer = rest;
+    last
+}
+
+/// The buffer from its first line of the caches on.
+#[inline(always)]
+pub(crate) fn from_line<S: Cut>(buffer: S) -> S {
+    let before = buffer.start().align_offset(4 * LINE);
+    let before = before.min(buffer.length()).min(LINE - 1);
+    buffer.cut(before).1
+}
+
+/// How many parts of that width `len` has; none if there is no width.
+#[inline(always)]
+pub(crate) fn parts(len: usize, width: usize) -> usize {
+    len.checked_div(width).unwrap_or(0)
+}
+
+/// The width of parts of about one size, none of them above `most`; never zero.
+#[inline(always)]
+pub(crate) fn balanced(len: usize, most: usize) -> usize {
+    let parts = len.div_ceil(most.max(1)).max(1);
+    len.div_ceil(parts).max(1)
+}
+
+/// The buffer in parts, from the first to the last; what is left over is not given.
+#[inline(always)]
+pub(crate) fn chunks<S: Cut + Default>(buffer: S, width: usize) -> Chunks<S> {
+    Chunks { buffer, width }
+}
+
+/// The same from the last to the first.
+#[inline(always)]
+pub(crate) fn chunks_backwards<S: Cut + Default>(buffer: S, width: usize) -> ChunksBackwards<S> {
+    ChunksBackwards { buffer, width }
+}
+
+pub(crate) struct Chunks<S> {
+    buffer: S,
+    width: usize,
+}
+
+pub(crate) struct ChunksBackwards<S> {
+    buffer: S,
+    width: usize,
+}
+
+impl<S: Cut + Default> Iterator for Chunks<S> {
+    type Item = S;
+    #[inline(always)]
+    fn next(&mut self) -> Option<S> {
+        let any = self.width > 0 && self.buffer.length() >= self.width;
+        any.then(|| take(&mut self.buffer, self.width))
+    }
+}
+
+impl<S: Cut + Default> Iterator for ChunksBackwards<S> {
+    type Item = S;
+    #[inline(always)]
+    fn next(&mut self) -> Option<S> {
+        let any = self.width > 0 && self.buffer.length() >= self.width;
+        any.then(|| take_last(&mut self.buffer, self.width))
+    }
+}
+
+/// `to` = `from`, up to the shorter one.
+#[inline(always)]
+pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
+    let len = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
+        to.copy_from_slice(from);
+    }
+}

@@ -1,0 +1,14 @@
+//! LSTM layers: the equations of a cell, a step, and a layer over time.
+
+pub(crate) mod cell;
+pub(crate) mod layer;
+pub(crate) mod outlined;
+mod scalar;
+mod shard;
+pub(crate) mod step;
+mod tile;
+pub(crate) mod weights;
+
+pub use cell::SMALLEST_STATE;
+pub use shard::LayerUnits;
+pub use weights::Turn;

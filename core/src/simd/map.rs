@@ -1,0 +1,134 @@
+//! Walks over buffers of one length, a vector at a time, the last one masked.
+
+#![allow(unsafe_code)]
+
+use super::{Several, Simd, with_fitting};
+
+/// An operation on the same place of several buffers.
+///
+/// The buffers of `self` must all have the length given to [`for_each_block`];
+/// a buffer of another length reads as zeros and is not written.
+pub(crate) trait Elementwise {
+    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>);
+}
+
+/// One vector's place in buffers of one length.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<S: Simd, const WHOLE: bool> {
+    s: S,
+    /// If `WHOLE`, `at + LANES <= len`; else `at + lanes of mask == len`.
+    at: usize,
+    len: usize,
+    mask: S::Mask,
+}
+
+impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
+    #[inline(always)]
+    pub(crate) fn load(&self, from: &[f32]) -> S::V {
+        // One comparison for the compiler to prove, not a bounds check per use.
+        if from.len() != self.len {
+            return self.s.splat(0.0);
+        }
+        // SAFETY: the invariant of `at`, and `from` has `len` numbers.
+        unsafe {
+            self.s
+                .load_part::<WHOLE>(from.as_ptr().add(self.at), self.mask)
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, to: &mut [f32], v: S::V) {
+        if to.len() != self.len {
+            return;
+        }
+        // SAFETY: the invariant of `at`, and `to` has `len` numbers.
+        unsafe {
+            self.s
+                .store_part::<WHOLE>(to.as_mut_ptr().add(self.at), v, self.mask)
+        }
+    }
+}
+
+/// Applies `op` to all of `len` numbers, in ascending order.
+#[inline(always)]
+pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
+    with_fitting!(S, s, len, v => walk(v, len, op));
+}
+
+#[inline(always)]
+fn walk<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
+    let mut at = 0;
+    while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
+        let s = Several::<S, 2>(s);
+        let mask = s.mask(2 * S::LANES);
+        op.block(s, Block::<_, true> { s, at, len, mask });
+        at += 2 * S::LANES;
+    }
+    while len - at >= S::LANES {
+        let mask = s.mask(S::LANES);
+        op.block(s, Block::<S, true> { s, at, len, mask });
+        at += S::LANES;
+    }
+    if const { S::LANES > 1 } && at < len {
+        let mask = s.mask(len - at);
+        op.block(s, Block::<S, false> { s, at, len, mask });
+    }
+}
+
+/// Sums that [`sum_of_squares`] has under way.
+pub(crate) const CHAINS: usize = 16;
+
+/// Σ v², in an order that is the same for every level: sixteen chains, chain j
+/// over the elements j, j + 16, j + 32, …; then the chains, ascending.
+#[inline(always)]
+pub(crate) fn sum_of_squares<S: Simd>(s: S, values: &[f32]) -> f32 {
+    sum_of_scaled_squares(s, values, 1.0)
+}
+
+/// Σ (v·scale)², likewise.
+#[inline(always)]
+pub(crate) fn sum_of_scaled_squares<S: Simd>(s: S, values: &[f32], scale: f32) -> f32 {
+    let mut chains = [0.0f32; CHAINS];
+    // A group is one step of every chain; the last may be short.
+    let groups = values.chunks_exact(CHAINS);
+    let rest = groups.remainder();
+    for group in groups {
+        for_each_block(
+            s,
+            CHAINS,
+            &mut Squares {
+                chains: &mut chains,
+                group,
+                scale,
+            },
+        );
+    }
+    for_each_block(
+        s,
+        rest.len(),
+        &mut Squares {
+            chains: &mut chains,
+            group: rest,
+            scale,
+        },
+    );
+    chains.into_iter().fold(0.0, |sum, chain| sum + chain)
+}
+
+struct Squares<'a> {
+    chains: &'a mut [f32; CHAINS],
+    group: &'a [f32],
+    scale: f32,
+}
+
+impl Elementwise for Squares<'_> {
+    #[inline(always)]
+    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+        let Some(chains) = self.chains.get_mut(..self.group.len()) else {
+            return;
+        };
+        let v = s.mul(at.load(self.group), s.splat(self.scale));
+        let sum = s.fma(v, v, at.load(chains));
+        at.store(chains, sum);
+    }
+}
