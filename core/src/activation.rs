@@ -23,7 +23,7 @@ macro_rules! on_slices {
 
         impl Elementwise for $kernel<'_> {
             #[inline(always)]
-            fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+            fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
                 let x = at.load(self.0);
                 at.store(self.0, s.$function(x));
             }

@@ -35,7 +35,7 @@
 //! | `model` | the run-time door: [`Model`] |
 //! | `sequence` | one layer over time: inference, forward, backward |
 //! | `cell` | one layer, one step: forward beside backward |
-//! | `matmul`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
+//! | `gemm`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
 //! | `packed` | weights in the order in which a stream reads them: [`Packed`] |
 //! | `packed_model` | the same for sequences behind the run-time door: [`PackedModel`] |
 //! | `layer_units` | some of a layer's units, for a core of its own: [`LayerUnits`] |
@@ -75,7 +75,7 @@ pub use fixed::{
 };
 pub use layout::flat::{Aligned, Flat};
 pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params, StateView};
-pub use lstm::{LayerUnits, SMALLEST_STATE, Turn};
+pub use lstm::{LayerUnits, SMALLEST_STATE, Zigzag};
 pub use model::{Model, PackedModel};
 pub use simd::Level;
 pub use train::{dense, init, loss, optimizer};

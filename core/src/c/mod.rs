@@ -33,8 +33,8 @@ mod buffers;
 
 use crate::error::ShapeError;
 use crate::layout::{Extent, NetworkShape};
-use crate::train::loss::softmax;
 use crate::model::Model;
+use crate::train::loss::softmax;
 use crate::train::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
 use buffers::{Span, apart, slice, span};
 use core::ffi::c_void;
@@ -123,11 +123,11 @@ pub struct Lengths {
     /// What squared error is taken of, and its targets: the head's outputs `[steps, batch, classes]`,
     /// or `y` if there is no head.
     pub outputs: usize,
-    /// Room for inference.
+    /// PackBuffer for inference.
     pub scratch: usize,
-    /// Room for training: what the forward pass leaves to the backward pass.
+    /// PackBuffer for training: what the forward pass leaves to the backward pass.
     pub cache: usize,
-    /// Room for training: the backward pass.
+    /// PackBuffer for training: the backward pass.
     pub workspace: usize,
 }
 

@@ -1,14 +1,14 @@
 //! The fixed-size door to the dense head: alone, and on top of LSTM layers as a
 //! classifier that trains.
 
-use crate::train::dense::{backward_rows, forward_rows, step_row};
-use crate::error::ShapeError;
-use crate::layout::flat::{Flat, flat};
-use crate::train::init;
-use crate::layout::DenseShape;
-use crate::train::loss::{check_labels, cross_entropy_rows, softmax_rows};
 use super::network::Network;
+use crate::error::ShapeError;
+use crate::layout::DenseShape;
+use crate::layout::flat::{Flat, flat};
 use crate::simd::dispatch;
+use crate::train::dense::{backward_rows, forward_rows, step_row};
+use crate::train::init;
+use crate::train::loss::{check_labels, cross_entropy_rows, softmax_rows};
 
 /// A dense layer of `I` inputs and `O` outputs: its parameters, or their gradients.
 ///
@@ -136,7 +136,7 @@ pub struct Classifier<N, const H: usize, const C: usize> {
     pub dense: Dense<H, C>,
 }
 
-/// Room for [`Classifier::loss_gradient`]; `W` is the layers' own.
+/// PackBuffer for [`Classifier::loss_gradient`]; `W` is the layers' own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassifierWorkspace<W, const T: usize, const B: usize, const H: usize, const C: usize> {

@@ -63,7 +63,7 @@ pub struct LstmCache<const T: usize, const B: usize, const H: usize> {
     pub h: [[[f32; H]; B]; T],
 }
 
-/// Room for an [`Lstm`]'s kernel transposed.
+/// PackBuffer for an [`Lstm`]'s kernel transposed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LstmWorkspace<const I: usize, const H: usize> {
@@ -84,14 +84,15 @@ flat! {
 /// `$s` if there are none.
 macro_rules! with_filled {
     ($s:ident, |$v:ident| $body:expr) => {{
-        let (half, quarter) = ($s.narrow(), $s.narrow().narrow());
+        let (half, quarter) = ($s.half(), $s.half().half());
         if const { S::LONG && H < 16 } {
             let $v = half;
             $body
-        } else if const { !S::SMALL && H == <<S::Narrow as Simd>::Narrow as Simd>::LANES && I <= 4 * H } {
+        } else if const { !S::SMALL && H == <<S::Half as Simd>::Half as Simd>::LANES && I <= 4 * H }
+        {
             let $v = Filled(quarter);
             $body
-        } else if const { !S::SMALL && H == S::Narrow::LANES && I <= 4 * H } {
+        } else if const { !S::SMALL && H == S::Half::LANES && I <= 4 * H } {
             let $v = Filled(half);
             $body
         } else {
@@ -183,7 +184,7 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         };
         let extent = Extent { steps: T, batch: B };
         let params = self.params();
-        let room: (&mut [f32], _) = (&mut [], Panels::Room(&mut []));
+        let room: (&mut [f32], _) = (&mut [], Panels::PackBuffer(&mut []));
         with_filled!(s, |v| layer::infer::<_, true>(
             v,
             Self::SHAPE,
@@ -259,4 +260,3 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         outlined::backward_products((s, s), shape, extent, params, x, view, gradients, dx);
     }
 }
-

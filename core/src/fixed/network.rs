@@ -76,7 +76,7 @@ pub trait Network: Flat {
     type Cache<const T: usize, const B: usize>: Flat;
     /// What the layers of a stack hand to each other in inference.
     type Scratch<const T: usize, const B: usize>: Flat;
-    /// Room for the backward pass.
+    /// PackBuffer for the backward pass.
     type Workspace<const T: usize, const B: usize>: Flat;
 
     /// What training starts from: kernels glorot-uniform, biases 0 but for the

@@ -2,25 +2,25 @@
 //!
 //! A step of one row reads every weight once, so it is as fast as weights can be
 //! read. A [`Packed`] network has them in panels of 16 units, each in one piece and
-//! aligned to the lines of the caches, and a [`Turn`] lets every step begin with the
+//! aligned to the lines of the caches, and a [`Zigzag`] lets every step begin with the
 //! panels that the step before read last. Neither leaves a trace in the bits that come
 //! out. It pays from about 16 units on.
 
 use super::network::Network;
 use crate::layout::flat::Flat;
-use crate::lstm::Turn;
+use crate::lstm::Zigzag;
 use crate::simd::dispatch;
 
 /// A network whose weights stand as a step reads them: as large as the network, made
 /// anew when its weights change, and good for nothing but [`step`](Packed::step).
 ///
 /// ```
-/// use fused_lstm::{Flat, Lstm, LstmState, Network, Packed, Turn};
+/// use fused_lstm::{Flat, Lstm, LstmState, Network, Packed, Zigzag};
 ///
 /// let net = Lstm::<1, 40>::glorot_uniform(|| 0.75);
 /// let packed = Packed::new(&net);
 ///
-/// let (mut state, mut turn) = (LstmState::<1, 40>::ZERO, Turn::default());
+/// let (mut state, mut turn) = (LstmState::<1, 40>::ZERO, Zigzag::default());
 /// let (mut y, mut again) = (Flat::zero(), LstmState::ZERO);
 /// for x in [[[[1.0]]], [[[-1.0]]]] {
 ///     packed.step(&x, &mut state, &mut y, &mut turn);
@@ -62,7 +62,7 @@ impl<N: Network> Packed<N> {
         x: &N::Input<1, B>,
         state: &mut N::State<B>,
         y: &mut N::Output<1, B>,
-        turn: &mut Turn,
+        turn: &mut Zigzag,
     ) {
         let backwards = turn.next();
         dispatch!(s => {
@@ -71,4 +71,3 @@ impl<N: Network> Packed<N> {
         });
     }
 }
-

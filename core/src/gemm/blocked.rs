@@ -9,11 +9,11 @@
 
 #![allow(unsafe_code)]
 
-use crate::layout::split::balanced;
-use super::{Product, Sizes, Start};
-use crate::simd::Simd;
-use super::tile::{Ahead, Left, split, tiles};
+use super::tile::{Left, Prefetch, split, tiles};
 use super::transpose::transpose_part;
+use super::{Init, Product, Sizes};
+use crate::layout::split::even_block_len;
+use crate::simd::Simd;
 use core::mem::MaybeUninit;
 
 /// Products that are added up at a time where the panels are copied.
@@ -28,9 +28,9 @@ const AREA: usize = ROWS * DEPTH;
 const WIDTH: usize = 32;
 
 #[repr(align(64))]
-struct Room<const N: usize>([MaybeUninit<f32>; N]);
+struct PackBuffer<const N: usize>([MaybeUninit<f32>; N]);
 
-impl<const N: usize> Room<N> {
+impl<const N: usize> PackBuffer<N> {
     #[inline(always)]
     fn new() -> Self {
         Self([MaybeUninit::uninit(); N])
@@ -62,33 +62,33 @@ pub(crate) fn blocked<S: Simd, const PACKED: bool>(s: S, product: Product, backw
 unsafe fn blocks<S: Simd, const PACKED: bool>(s: S, product: Product, backwards: bool) {
     const { assert!(2 * S::LANES <= WIDTH) };
     let Sizes { m, n, k } = product.sizes;
-    let mut panel = Room::<{ DEPTH * WIDTH }>::new();
-    let mut copy = Room::<AREA>::new();
+    let mut panel = PackBuffer::<{ DEPTH * WIDTH }>::new();
+    let mut copy = PackBuffer::<AREA>::new();
     let (panel, copy) = (panel.start(), copy.start());
     // Rows that lie along memory are read as they are while a panel fits the first cache.
     let copied = product.a.column != 1 || k > SHALLOW;
     // Of about one size, because few rows would not pay for their panels.
-    let most_rows = balanced(m, if copied { ROWS } else { 2 * ROWS });
+    let step_rows = even_block_len(m, if copied { ROWS } else { 2 * ROWS });
     let most = if copied && PACKED {
-        AREA / most_rows
+        AREA / step_rows
     } else {
         DEPTH
     };
-    let most_depth = balanced(k, most);
+    let most_depth = even_block_len(k, most);
     for k_at in (0..k).step_by(most_depth) {
         let depth = most_depth.min(k - k_at);
         let start = if k_at == 0 {
             product.start
         } else {
-            Start::Output
+            Init::Accumulate
         };
-        for row in (0..m).step_by(most_rows) {
-            let rows = most_rows.min(m - row);
+        for row in (0..m).step_by(step_rows) {
+            let rows = step_rows.min(m - row);
             // SAFETY: the block lies within the sizes, and its copies in their rooms.
             unsafe {
-                let mut a = product.a.below(row).right_of(k_at);
+                let mut a = product.a.from_row(row).from_col(k_at);
                 if copied {
-                    copy_left(s, a, rows, depth, copy);
+                    pack_a(s, a, rows, depth, copy);
                     a.data = copy.cast_const();
                 }
                 let panels = n.div_ceil(2 * S::LANES);
@@ -103,16 +103,16 @@ unsafe fn blocks<S: Simd, const PACKED: bool>(s: S, product: Product, backwards:
                         } else {
                             b.wrapping_add(width * k)
                         };
-                        ((b, width as isize), Ahead::Panel(next))
+                        ((b, width as isize), Prefetch::Panel(next))
                     } else {
                         let b = product.b.offset(k_at as isize * product.b_row).add(at);
-                        copy_panel(s, b, product.b_row, depth, width, panel);
+                        pack_b_panel(s, b, product.b_row, depth, width, panel);
                         let next = b.wrapping_add(width);
                         let b = (panel.cast_const(), 2 * S::LANES as isize);
-                        (b, Ahead::Rows(next, product.b_row))
+                        (b, Prefetch::Rows(next, product.b_row))
                     };
                     let c = (product.c.add(row * product.c_row + at), product.c_row);
-                    let (size, start) = ((rows, depth), start.right_of(at));
+                    let (size, start) = ((rows, depth), start.from_col(at));
                     match (width == 2 * S::LANES, copied) {
                         (true, true) => {
                             tiles::<S, 2, true, true>(s, size, a, b, start, c, width, ahead);
@@ -138,7 +138,7 @@ unsafe fn blocks<S: Simd, const PACKED: bool>(s: S, product: Product, backwards:
 /// # Safety
 /// `b`, with rows `b_row` apart, covers them, and `panel` the copy.
 #[inline(always)]
-unsafe fn copy_panel<S: Simd>(
+unsafe fn pack_b_panel<S: Simd>(
     s: S,
     b: *const f32,
     b_row: isize,
@@ -173,7 +173,7 @@ unsafe fn copy_panel<S: Simd>(
 /// # Safety
 /// `a` covers them, and `copy` the copy.
 #[inline(always)]
-unsafe fn copy_left<S: Simd>(_: S, a: Left, rows: usize, depth: usize, copy: *mut f32) {
+unsafe fn pack_a<S: Simd>(_: S, a: Left, rows: usize, depth: usize, copy: *mut f32) {
     let (large, size, small) = split(rows, S::TILE_ROWS);
     let (mut row, mut to) = (0, copy);
     for (count, size) in [(large, size), (small, size.saturating_sub(1))] {

@@ -5,9 +5,9 @@
 
 #![allow(unsafe_code)]
 
-use super::{Product, Sizes, Start};
-use crate::simd::Simd;
 use super::tile::Left;
+use super::{Init, Product, Sizes};
+use crate::simd::Simd;
 
 /// Columns that are swept at a time: their outputs are a quarter of a small first cache.
 const WIDTH: usize = 2048;
@@ -15,7 +15,7 @@ const WIDTH: usize = 2048;
 /// # Safety
 /// The product's pointers cover its sizes.
 #[inline(always)]
-pub(crate) unsafe fn sweep<S: Simd>(s: S, product: Product) {
+pub(crate) unsafe fn gemv<S: Simd>(s: S, product: Product) {
     let Sizes { m, n, k } = product.sizes;
     // SAFETY: rows and columns lie within the sizes.
     unsafe {
@@ -23,9 +23,9 @@ pub(crate) unsafe fn sweep<S: Simd>(s: S, product: Product) {
         while at < n {
             let width = WIDTH.min(n - at);
             for row in 0..m {
-                let a = product.a.below(row);
+                let a = product.a.from_row(row);
                 let c = product.c.add(row * product.c_row + at);
-                begin(product.start.right_of(at), c, width);
+                begin(product.start.from_col(at), c, width);
                 let mut done = 0;
                 while k - done >= 4 {
                     rows::<S, 4>(s, &product, a, at, done, c, width);
@@ -44,13 +44,13 @@ pub(crate) unsafe fn sweep<S: Simd>(s: S, product: Product) {
 /// # Safety
 /// `c` covers `width`.
 #[inline(always)]
-unsafe fn begin(start: Start, c: *mut f32, width: usize) {
+unsafe fn begin(start: Init, c: *mut f32, width: usize) {
     // SAFETY: the caller's.
     let c = unsafe { core::slice::from_raw_parts_mut(c, width) };
     match start {
-        Start::Zero => c.fill(0.0),
-        Start::Row(row) => c.iter_mut().zip(row).for_each(|(c, start)| *c = *start),
-        Start::Output => {}
+        Init::Zero => c.fill(0.0),
+        Init::Bias(row) => c.iter_mut().zip(row).for_each(|(c, start)| *c = *start),
+        Init::Accumulate => {}
     }
 }
 

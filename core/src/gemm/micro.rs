@@ -18,9 +18,9 @@ pub(crate) struct Left<const ROWS: usize> {
 }
 
 /// The right one: `depth` × `GROUPS` × `VECTORS` vectors, readable, as far as the mask goes unless
-/// `WHOLE`.
+/// `FULL`.
 #[derive(Clone, Copy)]
-pub(crate) struct Right<S: Simd, const GROUPS: usize, const VECTORS: usize, const WHOLE: bool> {
+pub(crate) struct Right<S: Simd, const GROUPS: usize, const VECTORS: usize, const FULL: bool> {
     start: *const f32,
     down: isize,
     group: usize,
@@ -42,8 +42,8 @@ impl<const ROWS: usize> Left<ROWS> {
     }
 }
 
-impl<S: Simd, const GROUPS: usize, const VECTORS: usize, const WHOLE: bool>
-    Right<S, GROUPS, VECTORS, WHOLE>
+impl<S: Simd, const GROUPS: usize, const VECTORS: usize, const FULL: bool>
+    Right<S, GROUPS, VECTORS, FULL>
 {
     /// # Safety
     /// That many vectors, so far apart, are readable as long as it is used.
@@ -77,11 +77,11 @@ pub(crate) fn accumulate<
     const ROWS: usize,
     const GROUPS: usize,
     const VECTORS: usize,
-    const WHOLE: bool,
+    const FULL: bool,
 >(
     s: S,
     a: Left<ROWS>,
-    b: Right<S, GROUPS, VECTORS, WHOLE>,
+    b: Right<S, GROUPS, VECTORS, FULL>,
     ahead: Option<(*const f32, isize)>,
     mut sums: Tile<S, ROWS, GROUPS, VECTORS>,
 ) -> Tile<S, ROWS, GROUPS, VECTORS> {
@@ -91,7 +91,7 @@ pub(crate) fn accumulate<
         if const { !PAIRS || S::SHORT } {
             for k in 0..depth {
                 if let Some((next, apart)) = ahead {
-                    s.fetch(next.wrapping_offset(k as isize * apart));
+                    s.prefetch(next.wrapping_offset(k as isize * apart));
                 }
                 sums = add(s, a, b, k, sums);
             }
@@ -102,7 +102,7 @@ pub(crate) fn accumulate<
             sums = add(s, a, b, k, sums);
             sums = add(s, a, b, k + 1, sums);
             k += 2;
-            pairs = s.rolled(pairs - 1);
+            pairs = s.opaque(pairs - 1);
         }
         if depth % 2 == 1 {
             sums = add(s, a, b, k, sums);
@@ -121,11 +121,11 @@ unsafe fn add<
     const ROWS: usize,
     const GROUPS: usize,
     const VECTORS: usize,
-    const WHOLE: bool,
+    const FULL: bool,
 >(
     s: S,
     a: Left<ROWS>,
-    b: Right<S, GROUPS, VECTORS, WHOLE>,
+    b: Right<S, GROUPS, VECTORS, FULL>,
     k: usize,
     mut sums: Tile<S, ROWS, GROUPS, VECTORS>,
 ) -> Tile<S, ROWS, GROUPS, VECTORS> {
@@ -138,7 +138,7 @@ unsafe fn add<
         let mut w = [[s.splat(0.0); VECTORS]; GROUPS];
         for (g, w) in w.iter_mut().enumerate() {
             for (v, w) in w.iter_mut().enumerate() {
-                *w = s.load_part::<WHOLE>(
+                *w = s.load_part::<FULL>(
                     b_start.wrapping_add(g * b.group + v * S::LANES),
                     b.masks[v],
                 );

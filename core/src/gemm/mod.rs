@@ -20,13 +20,13 @@ pub(crate) mod pack;
 mod tile;
 pub(crate) mod transpose;
 
-pub(crate) use operand::{Sizes, Start, Walk};
+pub(crate) use operand::{Init, MatRef, Sizes};
 pub(crate) use tile::split;
 
-use crate::simd::{Simd, with_fitting};
+use crate::simd::{Simd, narrowest};
 use blocked::blocked;
-use gemv::sweep;
-use tile::{Ahead, Left, ROWS, tiles};
+use gemv::gemv;
+use tile::{Left, Prefetch, ROWS, tiles};
 
 /// `b` of more numbers than this is not walked tile by tile: half of a small first
 /// cache.
@@ -39,33 +39,33 @@ const FEW: usize = 4;
 /// for sums over no rows, which leave an accumulated output as it is), or if an
 /// operand is too short (which they have ruled out too).
 #[inline(always)]
-pub(crate) fn matmul<S: Simd>(s: S, sizes: Sizes, a: Walk, b: Walk, start: Start, c: &mut [f32]) {
-    matmul_into(s, sizes, a, b, start, (c, sizes.n));
+pub(crate) fn gemm<S: Simd>(s: S, sizes: Sizes, a: MatRef, b: MatRef, start: Init, c: &mut [f32]) {
+    gemm_strided(s, sizes, a, b, start, (c, sizes.n));
 }
 
 /// The product as a part of its caller, for a few numbers.
 #[inline(always)]
-pub(crate) fn matmul_here<S: Simd>(
+pub(crate) fn gemm_inline<S: Simd>(
     s: S,
     sizes: Sizes,
-    a: Walk,
-    b: Walk,
-    start: Start,
+    a: MatRef,
+    b: MatRef,
+    start: Init,
     c: &mut [f32],
 ) {
     if let Some(product) = Product::new(sizes, a, b, start, (c, sizes.n)) {
-        with_fitting!(S, s, sizes.n, v => product.tile_by_tile(v));
+        narrowest!(S, s, sizes.n, v => product.tile_by_tile(v));
     }
 }
 
 /// The product with rows of the output so far apart.
 #[inline(always)]
-pub(crate) fn matmul_into<S: Simd>(
+pub(crate) fn gemm_strided<S: Simd>(
     s: S,
     sizes: Sizes,
-    a: Walk,
-    b: Walk,
-    start: Start,
+    a: MatRef,
+    b: MatRef,
+    start: Init,
     c: (&mut [f32], usize),
 ) {
     if const { S::SHORT } {
@@ -79,7 +79,7 @@ pub(crate) fn matmul_into<S: Simd>(
             },
         );
     } else if let Some(product) = Product::new(sizes, a, b, start, c) {
-        with_fitting!(S, s, sizes.n, v => product.outlined(v));
+        narrowest!(S, s, sizes.n, v => product.outlined(v));
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Product<'a> {
     pub a: Left,
     pub b: *const f32,
     pub b_row: isize,
-    pub start: Start<'a>,
+    pub start: Init<'a>,
     pub c: *mut f32,
     pub c_row: usize,
 }
@@ -118,7 +118,7 @@ impl Product<'_> {
             if once || n.saturating_mul(k) <= SMALL {
                 self.tile_by_tile(s);
             } else if m <= 3 {
-                sweep(s, self);
+                gemv(s, self);
             } else if S::BLOCKED {
                 // Its room on the stack costs time even where it is not used.
                 blocked::<S, false>(s, self, false);
@@ -134,15 +134,15 @@ impl<'a> Product<'a> {
     #[inline(always)]
     pub(crate) fn new(
         sizes: Sizes,
-        a: Walk,
-        b: Walk,
-        start: Start<'a>,
+        a: MatRef,
+        b: MatRef,
+        start: Init<'a>,
         (c, c_row): (&mut [f32], usize),
     ) -> Option<Self> {
         let Sizes { m, n, k } = sizes;
         let row_fits = match start {
-            Start::Row(row) => row.len() == n,
-            Start::Zero | Start::Output => true,
+            Init::Bias(row) => row.len() == n,
+            Init::Zero | Init::Accumulate => true,
         };
         let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
         let covered = c_row >= n && m.checked_mul(c_row) == Some(c.len());
@@ -202,13 +202,13 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// All rows of `VECTORS` vectors of columns from `at`; unless `WHOLE`, the
+    /// All rows of `VECTORS` vectors of columns from `at`; unless `FULL`, the
     /// one vector is what is left of the row.
     ///
     /// # Safety
     /// The vectors lie within the columns.
     #[inline(always)]
-    unsafe fn columns<S: Simd, const VECTORS: usize, const WHOLE: bool>(
+    unsafe fn columns<S: Simd, const VECTORS: usize, const FULL: bool>(
         &self,
         s: S,
         at: usize,
@@ -217,15 +217,15 @@ impl<'a> Product<'a> {
         let Sizes { m, k, .. } = self.sizes;
         // SAFETY: the caller's.
         unsafe {
-            tiles::<S, VECTORS, WHOLE, false>(
+            tiles::<S, VECTORS, FULL, false>(
                 s,
                 (m, k),
                 self.a,
                 (self.b.add(at), self.b_row),
-                self.start.right_of(at),
+                self.start.from_col(at),
                 (self.c.add(at), self.c_row),
                 width,
-                Ahead::Nothing,
+                Prefetch::Nothing,
             );
         }
     }

@@ -2,14 +2,14 @@
 
 /// Numbers in a buffer that are walked by row and column, forwards or backwards.
 #[derive(Clone, Copy)]
-pub(crate) struct Walk<'a> {
+pub(crate) struct MatRef<'a> {
     pub(super) data: &'a [f32],
     pub(super) start: usize,
     pub(super) row: isize,
     pub(super) column: isize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> MatRef<'a> {
     /// A dense row-major matrix with rows of `width`.
     #[inline(always)]
     pub(crate) fn rows(data: &'a [f32], width: usize) -> Self {
@@ -23,7 +23,7 @@ impl<'a> Walk<'a> {
 
     /// The same, from its last row to its first.
     #[inline(always)]
-    pub(crate) fn rows_backwards(data: &'a [f32], width: usize) -> Self {
+    pub(crate) fn reversed_rows(data: &'a [f32], width: usize) -> Self {
         let start = data.len().saturating_sub(width);
         Self {
             data,
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
 
     /// The same from row `row` on.
     #[inline(always)]
-    pub(crate) fn below(self, row: usize) -> Self {
+    pub(crate) fn from_row(self, row: usize) -> Self {
         Self {
             start: self.start.saturating_add_signed(row as isize * self.row),
             ..self
@@ -65,14 +65,18 @@ impl<'a> Walk<'a> {
 
     /// The same from column `column` on.
     #[inline(always)]
-    pub(crate) fn right_of(self, column: usize) -> Self {
-        self.transposed().below(column).transposed()
+    pub(crate) fn from_col(self, column: usize) -> Self {
+        self.transposed().from_row(column).transposed()
     }
 
     /// The first place, and how far rows and columns are apart, if all of `rows` ×
     /// `columns` lie inside.
     #[inline(always)]
-    pub(crate) fn places(self, rows: usize, columns: usize) -> Option<(*const f32, isize, isize)> {
+    pub(crate) fn in_bounds(
+        self,
+        rows: usize,
+        columns: usize,
+    ) -> Option<(*const f32, isize, isize)> {
         let inside = rows > 0 && columns > 0 && self.covers(rows, columns);
         debug_assert!(inside, "an operand is too short");
         let start = self.data.as_ptr().wrapping_add(self.start);
@@ -100,21 +104,21 @@ impl<'a> Walk<'a> {
 
 /// What the sums start from.
 #[derive(Clone, Copy)]
-pub(crate) enum Start<'a> {
+pub(crate) enum Init<'a> {
     /// Zero: the output is overwritten.
     Zero,
     /// The same row for every row of the output, which is overwritten.
-    Row(&'a [f32]),
+    Bias(&'a [f32]),
     /// What the output holds: it is accumulated to.
-    Output,
+    Accumulate,
 }
 
-impl Start<'_> {
+impl Init<'_> {
     /// The same from column `at` on.
     #[inline(always)]
-    pub(crate) fn right_of(self, at: usize) -> Self {
+    pub(crate) fn from_col(self, at: usize) -> Self {
         match self {
-            Self::Row(row) => Self::Row(row.get(at..).unwrap_or(&[])),
+            Self::Bias(row) => Self::Bias(row.get(at..).unwrap_or(&[])),
             other => other,
         }
     }
@@ -127,4 +131,3 @@ pub(crate) struct Sizes {
     pub n: usize,
     pub k: usize,
 }
-

@@ -7,17 +7,17 @@
 #![allow(unsafe_code)]
 
 use super::blocked::blocked;
-use super::{Product, Sizes, Start, Walk};
-use crate::simd::Simd;
 use super::transpose::transpose_part;
+use super::{Init, MatRef, Product, Sizes};
+use crate::simd::Simd;
 
 /// Rows that are copied at a time: lines of the caches, where rows are columns.
 const ROWS: usize = 16;
 
 /// Copies `b` [k, n] to `panels`, which has k·n numbers.
 #[inline(always)]
-pub(crate) fn pack<S: Simd>(s: S, (k, n): (usize, usize), b: Walk, panels: &mut [f32]) {
-    let Some((b, row, column)) = b.places(k, n) else {
+pub(crate) fn pack<S: Simd>(s: S, (k, n): (usize, usize), b: MatRef, panels: &mut [f32]) {
+    let Some((b, row, column)) = b.in_bounds(k, n) else {
         return;
     };
     let along = row == 1 || column == 1;
@@ -78,17 +78,17 @@ fn pack_rows<S: Simd>(
 /// panels from the last to the first, which leaves no trace in the result: what the product
 /// before read last is then read first.
 #[inline(always)]
-pub(crate) fn matmul_panels<S: Simd>(
+pub(crate) fn gemm_packed<S: Simd>(
     s: S,
     sizes: Sizes,
-    a: Walk,
+    a: MatRef,
     panels: &[f32],
-    start: Start,
+    start: Init,
     c: (&mut [f32], usize),
     backwards: bool,
 ) {
     // Panels are rows of another width: the checks are the same.
-    if let Some(product) = Product::new(sizes, a, Walk::rows(panels, sizes.n), start, c) {
+    if let Some(product) = Product::new(sizes, a, MatRef::rows(panels, sizes.n), start, c) {
         blocked::<S, true>(s, product, backwards);
     }
 }

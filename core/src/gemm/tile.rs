@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::layout::split::LINE;
-use super::operand::Start;
 use super::micro::{self, Right, accumulate};
+use super::operand::Init;
+use crate::layout::split::CACHE_LINE;
 use crate::simd::Simd;
 
 /// The left operand: numbers a row and a column apart.
@@ -18,13 +18,13 @@ pub(crate) struct Left {
 impl Left {
     /// The same from row `row` on. It is for the user to know that there is one.
     #[inline(always)]
-    pub(crate) fn below(self, row: usize) -> Self {
+    pub(crate) fn from_row(self, row: usize) -> Self {
         let data = self.data.wrapping_offset(row as isize * self.row);
         Self { data, ..self }
     }
     /// The same from column `column` on.
     #[inline(always)]
-    pub(crate) fn right_of(self, column: usize) -> Self {
+    pub(crate) fn from_col(self, column: usize) -> Self {
         let data = self.data.wrapping_offset(column as isize * self.column);
         Self { data, ..self }
     }
@@ -69,7 +69,7 @@ macro_rules! with_rows {
 
 /// What is brought to the second cache while tiles are computed, because it comes next.
 #[derive(Clone, Copy)]
-pub(crate) enum Ahead {
+pub(crate) enum Prefetch {
     /// Nothing: all is near.
     Nothing,
     /// A panel, from where it begins.
@@ -78,7 +78,7 @@ pub(crate) enum Ahead {
     Rows(*const f32, isize),
 }
 
-impl Ahead {
+impl Prefetch {
     /// Where tile number `index` of `tiles` begins to ask, and how far it goes on with
     /// each of the `k` products; a panel is `width` wide.
     #[inline(always)]
@@ -95,7 +95,7 @@ impl Ahead {
                 Some((panel.wrapping_add(index * k * part), part as isize))
             }
             Self::Rows(rows, apart) => {
-                let column = index * LINE;
+                let column = index * CACHE_LINE;
                 (column < width).then_some((rows.wrapping_add(column), apart))
             }
         }
@@ -105,19 +105,24 @@ impl Ahead {
 /// All `m` rows of `VECTORS` vectors of columns: `c` [m, ..] = `start` + `a` [m, k] · `b`.
 ///
 /// # Safety
-/// `a` covers m × k, `COPIED` tile by tile and in each along its columns. `b` and `c`, each
-/// with the distance of its rows, cover k and m rows of `VECTORS` vectors, unless `WHOLE` as
+/// `a` covers m × k, `PACKED_A` tile by tile and in each along its columns. `b` and `c`, each
+/// with the distance of its rows, cover k and m rows of `VECTORS` vectors, unless `FULL` as
 /// far as `width` goes.
 #[inline(always)]
-pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, const COPIED: bool>(
+pub(crate) unsafe fn tiles<
+    S: Simd,
+    const VECTORS: usize,
+    const FULL: bool,
+    const PACKED_A: bool,
+>(
     s: S,
     (m, k): (usize, usize),
     a: Left,
     b: (*const f32, isize),
-    start: Start,
+    start: Init,
     c: (*mut f32, usize),
     width: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
 ) {
     let masks = masks::<S, VECTORS>(s, width);
     if const { S::SMALL } {
@@ -125,13 +130,22 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
             // SAFETY: the tiles cover the rows once each.
             unsafe {
                 let c = (c.0.add(row * c.1), c.1);
-                tile::<S, 1, VECTORS, WHOLE, COPIED>(s, k, a.below(row), b, start, c, masks, None);
+                tile::<S, 1, VECTORS, FULL, PACKED_A>(
+                    s,
+                    k,
+                    a.from_row(row),
+                    b,
+                    start,
+                    c,
+                    masks,
+                    None,
+                );
             }
         }
         return;
     }
     let most = const {
-        match (COPIED, S::SHORT, WHOLE) {
+        match (PACKED_A, S::SHORT, FULL) {
             (true, ..) => S::TILE_ROWS,
             (false, false, _) => ROWS,
             (false, true, whole) => short_rows(whole),
@@ -143,35 +157,35 @@ pub(crate) unsafe fn tiles<S: Simd, const VECTORS: usize, const WHOLE: bool, con
         for _ in 0..count {
             let ahead = ahead.share((index, large + small), k, VECTORS * S::LANES);
             index += 1;
-            let a = if COPIED {
+            let a = if PACKED_A {
                 Left {
                     data: a.data.wrapping_add(row * k),
                     ..a
                 }
             } else {
-                a.below(row)
+                a.from_row(row)
             };
             // SAFETY: the tiles cover the rows once each.
             unsafe {
                 let c = (c.0.add(row * c.1), c.1);
-                if const { COPIED } {
+                if const { PACKED_A } {
                     with_rows!(
                         rows,
                         S::TILE_ROWS,
                         [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-                        tall_tile,
+                        packed_tile,
                         S,
-                        [VECTORS, WHOLE],
+                        [VECTORS, FULL],
                         (s, k, a, b, start, c, width, ahead)
                     );
                 } else {
                     with_rows!(
                         rows,
-                        (if S::SHORT { short_rows(WHOLE) } else { ROWS }),
+                        (if S::SHORT { short_rows(FULL) } else { ROWS }),
                         [1 2 3 4 5 6],
                         tile,
                         S,
-                        [VECTORS, WHOLE, COPIED],
+                        [VECTORS, FULL, PACKED_A],
                         (s, k, a, b, start, c, masks, ahead)
                     );
                 }
@@ -197,12 +211,12 @@ fn masks<S: Simd, const VECTORS: usize>(s: S, width: usize) -> [S::Mask; VECTORS
 /// # Safety
 /// Those of [`tiles`], with `ROWS` for m.
 #[inline(always)]
-unsafe fn tall_tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+unsafe fn packed_tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
     s: S,
     k: usize,
     a: Left,
     b: (*const f32, isize),
-    start: Start,
+    start: Init,
     c: (*mut f32, usize),
     width: usize,
     ahead: Option<(*const f32, isize)>,
@@ -212,7 +226,7 @@ unsafe fn tall_tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOL
         move || {
             let masks = masks::<S, VECTORS>(s, width);
             // SAFETY: the caller's.
-            unsafe { tile::<S, ROWS, VECTORS, WHOLE, true>(s, k, a, b, start, c, masks, ahead) }
+            unsafe { tile::<S, ROWS, VECTORS, FULL, true>(s, k, a, b, start, c, masks, ahead) }
         },
     );
 }
@@ -226,19 +240,19 @@ unsafe fn tile<
     S: Simd,
     const ROWS: usize,
     const VECTORS: usize,
-    const WHOLE: bool,
-    const COPIED: bool,
+    const FULL: bool,
+    const PACKED_A: bool,
 >(
     s: S,
     k: usize,
     a: Left,
     (b, b_row): (*const f32, isize),
-    start: Start,
+    start: Init,
     (c, c_row): (*mut f32, usize),
     masks: [S::Mask; VECTORS],
     ahead: Option<(*const f32, isize)>,
 ) {
-    let (down, across) = if COPIED {
+    let (down, across) = if PACKED_A {
         (1, ROWS as isize)
     } else {
         (a.row, a.column)
@@ -249,34 +263,34 @@ unsafe fn tile<
     unsafe {
         let mut sums = [[[s.splat(0.0); VECTORS]; 1]; ROWS];
         match start {
-            Start::Zero => {}
-            Start::Row(start) => {
+            Init::Zero => {}
+            Init::Bias(start) => {
                 for j in 0..VECTORS {
                     let start = start.as_ptr().wrapping_add(j * S::LANES);
-                    let v = s.load_part::<WHOLE>(start, masks[j]);
+                    let v = s.load_part::<FULL>(start, masks[j]);
                     for [row] in &mut sums {
                         row[j] = v;
                     }
                 }
             }
-            Start::Output => {
+            Init::Accumulate => {
                 for (i, [row]) in sums.iter_mut().enumerate() {
                     for (j, v) in row.iter_mut().enumerate() {
-                        *v = s.load_part::<WHOLE>(place(i, j), masks[j]);
+                        *v = s.load_part::<FULL>(place(i, j), masks[j]);
                         if ahead.is_some() {
                             // The tile to the right is the next of these rows.
-                            s.fetch(place(i, j + VECTORS));
+                            s.prefetch(place(i, j + VECTORS));
                         }
                     }
                 }
             }
         }
         let left = micro::Left::<ROWS>::new(a.data, down, across, k);
-        let right = Right::<S, 1, VECTORS, WHOLE>::new(b, b_row, 0, k, masks);
+        let right = Right::<S, 1, VECTORS, FULL>::new(b, b_row, 0, k, masks);
         let sums = accumulate::<_, false, _, _, _, _>(s, left, right, ahead, sums);
         for (i, [row]) in sums.into_iter().enumerate() {
             for (j, v) in row.into_iter().enumerate() {
-                s.store_part::<WHOLE>(place(i, j), v, masks[j]);
+                s.store_part::<FULL>(place(i, j), v, masks[j]);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::layout::split::LINE;
+use crate::layout::split::CACHE_LINE;
 use crate::simd::Simd;
 use wide::f32x4;
 
@@ -56,9 +56,9 @@ pub(crate) unsafe fn transpose_part(
                 from.wrapping_add(column),
             )
         };
-        for line in (0..columns).step_by(LINE) {
+        for line in (0..columns).step_by(CACHE_LINE) {
             for row in (0..rows).step_by(4) {
-                for column in (line..columns.min(line + LINE)).step_by(4) {
+                for column in (line..columns.min(line + CACHE_LINE)).step_by(4) {
                     // The last ones once more together with those before them.
                     let (row, column) = (row.min(rows - 4), column.min(columns - 4));
                     let four = [0, 1, 2, 3].map(|n| {

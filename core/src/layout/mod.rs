@@ -16,8 +16,6 @@
 //! Lengths are in numbers (`f32`), and saturate instead of overflowing: a size
 //! that no buffer can have is refused like any other wrong one.
 
-
-
 pub(crate) mod flat;
 pub(crate) mod shape;
 pub(crate) mod split;

@@ -1,7 +1,7 @@
 //! Shapes, and the length of every buffer that follows from them.
 
 use crate::error::ShapeError;
-use crate::layout::split::LINE;
+use crate::layout::split::CACHE_LINE;
 
 /// The product of sizes, or `usize::MAX`.
 #[inline]
@@ -82,7 +82,7 @@ impl LayerShape {
     pub(crate) const fn is_wide(self) -> bool {
         product(&[4, self.hidden, self.hidden]) > 8192
     }
-    /// Room for the kernels of a wide layer in the order in which their products read
+    /// PackBuffer for the kernels of a wide layer in the order in which their products read
     /// them best: of the recurrent one, if there are enough steps to pay,
     #[inline]
     pub(crate) const fn recurrent_panels_len(self, extent: Extent) -> usize {
@@ -111,13 +111,13 @@ impl LayerShape {
     pub(crate) const fn packed_len(self) -> usize {
         if self.is_wide() {
             self.kernel_len()
-                .saturating_add(LINE - 1)
-                .saturating_sub(self.kernel_len().saturating_sub(1) % LINE)
+                .saturating_add(CACHE_LINE - 1)
+                .saturating_sub(self.kernel_len().saturating_sub(1) % CACHE_LINE)
         } else {
             0
         }
     }
-    /// Room for the sums of a wide layer in inference: of steps that make up 128 rows
+    /// PackBuffer for the sums of a wide layer in inference: of steps that make up 128 rows
     /// or more, or of all there are.
     #[inline]
     pub(crate) const fn sums_len(self, extent: Extent) -> usize {
@@ -137,7 +137,7 @@ impl LayerShape {
     /// between, because rows that are apart by a power of two share a few places in the cache.
     #[inline]
     pub(crate) const fn sums_row(self) -> usize {
-        product(&[4, self.hidden]).saturating_add(LINE)
+        product(&[4, self.hidden]).saturating_add(CACHE_LINE)
     }
     /// The state `[2, B, H]`.
     #[inline]
@@ -342,7 +342,7 @@ impl<'a> NetworkShape<'a> {
         widest
     }
 
-    /// Room for inference: what one layer hands to the next, twice if there are
+    /// PackBuffer for inference: what one layer hands to the next, twice if there are
     /// three or more; and if the widest layer has 46 units or more, the sums of its
     /// gates and, for 8 steps or more, its recurrent kernel, with that of the inputs
     /// if there are more than 256 rows.
@@ -351,7 +351,7 @@ impl<'a> NetworkShape<'a> {
         let products = self
             .sums_len(extent)
             .saturating_add(self.panels_len(extent));
-        self.handover_len(extent).saturating_add(products)
+        self.interlayer_len(extent).saturating_add(products)
     }
 
     /// The kernels of a [`PackedModel`](crate::PackedModel): those of the layers of 46 units
@@ -366,16 +366,16 @@ impl<'a> NetworkShape<'a> {
         }
         if len > 0 {
             // They begin with a line of the caches, wherever the buffer does.
-            len = len.saturating_add(LINE - 1);
+            len = len.saturating_add(CACHE_LINE - 1);
         }
         len
     }
 
-    /// Room for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
+    /// PackBuffer for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
     /// to the next, and sums.
     #[inline]
     pub const fn packed_scratch_len(self, extent: Extent) -> usize {
-        self.handover_len(extent)
+        self.interlayer_len(extent)
             .saturating_add(self.sums_len(extent))
     }
 
@@ -389,7 +389,7 @@ impl<'a> NetworkShape<'a> {
         }
         if len > 0 {
             // They begin with a line of the caches, wherever the buffer does.
-            len = len.saturating_add(LINE - 1);
+            len = len.saturating_add(CACHE_LINE - 1);
         }
         len
     }
@@ -401,7 +401,7 @@ impl<'a> NetworkShape<'a> {
     }
 
     #[inline]
-    const fn handover_len(self, extent: Extent) -> usize {
+    const fn interlayer_len(self, extent: Extent) -> usize {
         let layers = self.hidden.len();
         let copies = if layers > 2 {
             2
@@ -411,7 +411,7 @@ impl<'a> NetworkShape<'a> {
         product(&[copies, extent.rows(), self.widest()])
     }
 
-    /// Room for the backward pass: a transposed kernel of the largest layer, the
+    /// PackBuffer for the backward pass: a transposed kernel of the largest layer, the
     /// gradient that one layer hands to the one below, the gradient of the head's
     /// outputs, and that of the state.
     #[inline]
@@ -445,4 +445,3 @@ impl<'a> NetworkShape<'a> {
         len
     }
 }
-

@@ -5,7 +5,7 @@
 //! not panic.
 
 /// Numbers in a line of the caches.
-pub(crate) const LINE: usize = 16;
+pub(crate) const CACHE_LINE: usize = 16;
 
 /// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`.
 pub trait Cut: Sized + sealed::Sealed {
@@ -76,48 +76,48 @@ pub(crate) fn take_last<S: Cut + Default>(buffer: &mut S, n: usize) -> S {
 
 /// The buffer from its first line of the caches on.
 #[inline(always)]
-pub(crate) fn from_line<S: Cut>(buffer: S) -> S {
-    let before = buffer.start().align_offset(4 * LINE);
-    let before = before.min(buffer.length()).min(LINE - 1);
+pub(crate) fn align_to_cache_line<S: Cut>(buffer: S) -> S {
+    let before = buffer.start().align_offset(4 * CACHE_LINE);
+    let before = before.min(buffer.length()).min(CACHE_LINE - 1);
     buffer.cut(before).1
 }
 
 /// How many parts of that width `len` has; none if there is no width.
 #[inline(always)]
-pub(crate) fn parts(len: usize, width: usize) -> usize {
+pub(crate) fn div_or_zero(len: usize, width: usize) -> usize {
     len.checked_div(width).unwrap_or(0)
 }
 
 /// The width of parts of about one size, none of them above `most`; never zero.
 #[inline(always)]
-pub(crate) fn balanced(len: usize, most: usize) -> usize {
+pub(crate) fn even_block_len(len: usize, most: usize) -> usize {
     let parts = len.div_ceil(most.max(1)).max(1);
     len.div_ceil(parts).max(1)
 }
 
 /// The buffer in parts, from the first to the last; what is left over is not given.
 #[inline(always)]
-pub(crate) fn chunks<S: Cut + Default>(buffer: S, width: usize) -> Chunks<S> {
-    Chunks { buffer, width }
+pub(crate) fn exact_chunks<S: Cut + Default>(buffer: S, width: usize) -> ExactChunks<S> {
+    ExactChunks { buffer, width }
 }
 
 /// The same from the last to the first.
 #[inline(always)]
-pub(crate) fn chunks_backwards<S: Cut + Default>(buffer: S, width: usize) -> ChunksBackwards<S> {
-    ChunksBackwards { buffer, width }
+pub(crate) fn exact_chunks_rev<S: Cut + Default>(buffer: S, width: usize) -> ExactChunksRev<S> {
+    ExactChunksRev { buffer, width }
 }
 
-pub(crate) struct Chunks<S> {
+pub(crate) struct ExactChunks<S> {
     buffer: S,
     width: usize,
 }
 
-pub(crate) struct ChunksBackwards<S> {
+pub(crate) struct ExactChunksRev<S> {
     buffer: S,
     width: usize,
 }
 
-impl<S: Cut + Default> Iterator for Chunks<S> {
+impl<S: Cut + Default> Iterator for ExactChunks<S> {
     type Item = S;
     #[inline(always)]
     fn next(&mut self) -> Option<S> {
@@ -126,7 +126,7 @@ impl<S: Cut + Default> Iterator for Chunks<S> {
     }
 }
 
-impl<S: Cut + Default> Iterator for ChunksBackwards<S> {
+impl<S: Cut + Default> Iterator for ExactChunksRev<S> {
     type Item = S;
     #[inline(always)]
     fn next(&mut self) -> Option<S> {

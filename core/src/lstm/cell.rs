@@ -14,8 +14,8 @@
 //! activations are taken ([`step`], [`step_from_sums`]); otherwise a matrix product
 //! leaves them in memory, and [`Activate`] takes up from there.
 
-use crate::simd::map::{Block, Elementwise, for_each_block};
 use crate::simd::Simd;
+use crate::simd::map::{Block, Elementwise, for_each_block};
 
 /// The smallest magnitude of a cell or hidden state, 2⁻⁶³: a step makes what is smaller +0, at
 /// every level and behind every door.
@@ -43,7 +43,7 @@ pub const SMALLEST_STATE: f32 = 1.0 / (1u64 << 63) as f32;
 #[inline(always)]
 fn state<S: Simd>(s: S, v: S::V) -> S::V {
     // NaN is not less.
-    s.if_less(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
+    s.select_lt(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
 }
 
 /// The gates, the cell state and the hidden state.
@@ -83,7 +83,7 @@ impl Activate<'_> {
 
 impl Elementwise for Activate<'_> {
     #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let [i, j, f, o] = &self.gates;
         let sums = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let c = at.load(self.c_before.unwrap_or(self.c));
@@ -128,7 +128,7 @@ impl StepBackward<'_> {
 
 impl Elementwise for StepBackward<'_> {
     #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let [i, j, f, o] = &self.gates;
         let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let states = (at.load(self.c_before), at.load(self.c));

@@ -13,12 +13,12 @@
 use super::cell::{Activate, StepBackward};
 use super::step::{Before, narrow_step, step, step_from_sums};
 use super::weights::{FEW_ROWS, Order, Panels, Recurrent, input_sums, pack_kernels};
-use crate::gemm::pack::{matmul_panels, pack};
+use crate::gemm::pack::{gemm_packed, pack};
 use crate::gemm::transpose::transpose;
-use crate::gemm::{Sizes, Start, Walk, matmul};
-use crate::layout::split::{chunks, chunks_backwards, copy, parts};
+use crate::gemm::{Init, MatRef, Sizes, gemm};
+use crate::layout::split::{copy, div_or_zero, exact_chunks, exact_chunks_rev};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
-use crate::simd::{Simd, with_fitting};
+use crate::simd::{Simd, narrowest};
 
 /// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
 /// the hidden states, `state` is advanced.
@@ -52,19 +52,19 @@ pub(crate) fn infer<S: Simd, const FIXED: bool>(
     if const { S::SMALL } {
         s.vectorize(
             #[inline(always)]
-            move || layer.by_step(s),
+            move || layer.infer_fused(s),
         );
     } else if !shape.is_wide() || (FIXED && !S::BLOCKED) {
-        layer.by_step(s);
+        layer.infer_fused(s);
     } else if FIXED {
         s.vectorize(
             #[inline(always)]
-            move || layer.in_fixed_room(s),
+            move || layer.infer_gemm_on_stack(s),
         );
     } else {
         s.vectorize(
             #[inline(always)]
-            move || layer.by_product(s),
+            move || layer.infer_gemm(s),
         );
     }
 }
@@ -86,22 +86,22 @@ struct Infer<'a> {
 
 impl Infer<'_> {
     #[inline(always)]
-    fn in_fixed_room<S: Simd>(self, s: S) {
+    fn infer_gemm_on_stack<S: Simd>(self, s: S) {
         let Infer { shape, extent, .. } = self;
         // Filling all of it would take longer than a step of one row.
         let needed = extent.rows().saturating_mul(shape.sums_row());
         if needed <= FIXED_ROOM / 16 {
             let sums = &mut [0.0; FIXED_ROOM / 16];
-            Infer { sums, ..self }.by_product(s);
+            Infer { sums, ..self }.infer_gemm(s);
         } else {
             let sums = &mut [0.0; FIXED_ROOM];
-            Infer { sums, ..self }.by_product(s);
+            Infer { sums, ..self }.infer_gemm(s);
         }
     }
 
     /// Step by step, with nothing stored between.
     #[inline(always)]
-    fn by_step<S: Simd>(self, s: S) {
+    fn infer_fused<S: Simd>(self, s: S) {
         let Self {
             shape,
             extent,
@@ -113,7 +113,7 @@ impl Infer<'_> {
         } = self;
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
         let mut h_before: &[f32] = state.h;
-        for (x, h) in chunks(x, inputs).zip(chunks(&mut *y, units)) {
+        for (x, h) in exact_chunks(x, inputs).zip(exact_chunks(&mut *y, units)) {
             let how = (Order::Rows, false);
             step(s, shape, extent.batch, how, params, x, h_before, state.c, h);
             h_before = h;
@@ -124,7 +124,7 @@ impl Infer<'_> {
     /// With the sums in memory: of as many steps as there is room for, or of a few
     /// units at a time if there is not even room for a step.
     #[inline(always)]
-    fn by_product<S: Simd>(self, s: S) {
+    fn infer_gemm<S: Simd>(self, s: S) {
         let Self {
             shape,
             extent,
@@ -138,18 +138,19 @@ impl Infer<'_> {
         let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
         let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
         let width = shape.sums_row();
-        let steps = parts(sums.len(), extent.batch * width);
+        let steps = div_or_zero(sums.len(), extent.batch * width);
         // Sizes are not zero; the compiler is told.
         let chunk = |row: usize| (steps.max(1) * row).max(1);
         let mut h_before: &[f32] = state.h;
         let blocks = x.chunks(chunk(inputs)).zip(y.chunks_mut(chunk(units)));
         for (x, y) in blocks {
             if steps > 0 {
-                let rows = parts(x.len(), shape.inputs);
+                let rows = div_or_zero(x.len(), shape.inputs);
                 let (sums, _) = (&mut *sums).cut(rows * width);
                 let to = (&mut *sums, width);
                 input_sums(s, shape, rows, params, input_panels, x, to);
-                let steps = chunks(&mut *sums, extent.batch * width).zip(chunks(y, units));
+                let steps =
+                    exact_chunks(&mut *sums, extent.batch * width).zip(exact_chunks(y, units));
                 for (t, (sums, h)) in steps.enumerate() {
                     if let Recurrent::Units(kernel) = kernel {
                         let how = (Order::Panels, t % 2 == 1);
@@ -167,7 +168,7 @@ impl Infer<'_> {
                     h_before = h;
                 }
             } else {
-                step_by_units(s, shape, params, x, h_before, state.c, y, sums);
+                step_in_unit_blocks(s, shape, params, x, h_before, state.c, y, sums);
                 h_before = y;
             }
         }
@@ -177,7 +178,7 @@ impl Infer<'_> {
 
 /// One step with room for the sums of some of its units only.
 #[inline(always)]
-fn step_by_units<S: Simd>(
+fn step_in_unit_blocks<S: Simd>(
     s: S,
     shape: LayerShape,
     params: Params<&[f32]>,
@@ -200,8 +201,8 @@ fn step_by_units<S: Simd>(
         .zip(h_before.chunks(of(hidden)))
         .zip(c.chunks_mut(of(hidden)).zip(h.chunks_mut(of(hidden))));
     for ((x, h_before), (c, h)) in rows {
-        let batch = parts(x.len(), inputs);
-        let most = (parts(sums.len(), 4 * batch) / UNITS * UNITS).max(1);
+        let batch = div_or_zero(x.len(), inputs);
+        let most = (div_or_zero(sums.len(), 4 * batch) / UNITS * UNITS).max(1);
         for unit in (0..hidden).step_by(most) {
             let units = most.min(hidden - unit);
             let (sums, _) = (&mut *sums).cut(4 * batch * units);
@@ -209,25 +210,25 @@ fn step_by_units<S: Simd>(
                 debug_assert!(false, "no room for the sums");
                 return;
             }
-            for (gate, sums) in chunks(&mut *sums, batch * units).enumerate() {
+            for (gate, sums) in exact_chunks(&mut *sums, batch * units).enumerate() {
                 let at = gate * hidden + unit;
                 let size = |k| Sizes {
                     m: batch,
                     n: units,
                     k,
                 };
-                let kernel = |rows| Walk::rows(rows, 4 * hidden).right_of(at);
-                let bias = Start::Row(params.bias.get(at..at + units).unwrap_or(&[]));
-                let (x, h_before) = (Walk::rows(x, inputs), Walk::rows(h_before, hidden));
-                matmul(s, size(inputs), x, kernel(input_kernel), bias, sums);
+                let kernel = |rows| MatRef::rows(rows, 4 * hidden).from_col(at);
+                let bias = Init::Bias(params.bias.get(at..at + units).unwrap_or(&[]));
+                let (x, h_before) = (MatRef::rows(x, inputs), MatRef::rows(h_before, hidden));
+                gemm(s, size(inputs), x, kernel(input_kernel), bias, sums);
                 let kernel = kernel(recurrent_kernel);
-                matmul(s, size(hidden), h_before, kernel, Start::Output, sums);
+                gemm(s, size(hidden), h_before, kernel, Init::Accumulate, sums);
             }
             let [i, j, f, o] = by_gate(sums, batch * units);
-            let sums = chunks(i, units)
-                .zip(chunks(j, units))
-                .zip(chunks(f, units).zip(chunks(o, units)));
-            let states = chunks(&mut *c, hidden).zip(chunks(&mut *h, hidden));
+            let sums = exact_chunks(i, units)
+                .zip(exact_chunks(j, units))
+                .zip(exact_chunks(f, units).zip(exact_chunks(o, units)));
+            let states = exact_chunks(&mut *c, hidden).zip(exact_chunks(&mut *h, hidden));
             for (((i, j), (f, o)), (c, h)) in sums.zip(states) {
                 let part = unit..unit + units;
                 if let (Some(c), Some(h)) = (c.get_mut(part.clone()), h.get_mut(part)) {
@@ -255,8 +256,8 @@ fn activate_rows<S: Simd>(
     c: &mut [f32],
     h: &mut [f32],
 ) {
-    let states = chunks(c, hidden).zip(chunks(h, hidden));
-    for (row, (gates, (c, h))) in chunks(sums, width).zip(states).enumerate() {
+    let states = exact_chunks(c, hidden).zip(exact_chunks(h, hidden));
+    for (row, (gates, (c, h))) in exact_chunks(sums, width).zip(states).enumerate() {
         let (gates, _) = gates.cut(4 * hidden);
         let c_before = c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
         Activate {
@@ -272,7 +273,7 @@ fn activate_rows<S: Simd>(
 /// The last `n` numbers.
 #[inline(always)]
 fn last(values: &[f32], n: usize) -> &[f32] {
-    chunks_backwards(values, n).next().unwrap_or(&[])
+    exact_chunks_rev(values, n).next().unwrap_or(&[])
 }
 
 /// Four equal parts.
@@ -303,7 +304,7 @@ pub(crate) fn forward<S: Simd, V: Simd>(
         return;
     }
     let (_, rows) = params.split_kernel(shape);
-    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, Panels::Room(panels));
+    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, Panels::PackBuffer(panels));
     input_sums(
         s,
         shape,
@@ -317,8 +318,8 @@ pub(crate) fn forward<S: Simd, V: Simd>(
     let (mut h_before, h_after) = cache.h.cut(units);
     copy(c_before, state.c);
     copy(h_before, state.h);
-    let gates = chunks(cache.gates, 4 * units);
-    let after = chunks(c_after, units).zip(chunks(h_after, units));
+    let gates = exact_chunks(cache.gates, 4 * units);
+    let after = exact_chunks(c_after, units).zip(exact_chunks(h_after, units));
     for (t, (gates, (c, h))) in gates.zip(after).enumerate() {
         let (order, rows) = match kernel {
             Recurrent::Units(panels) => (Order::Panels, panels),
@@ -399,7 +400,7 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     // As rows, or already in panels where that pays.
     let in_panels = S::BLOCKED && extent.batch > FEW_ROWS && shape.panels_len(extent) > 0;
     if in_panels {
-        let columns = Walk::rows(recurrent_kernel, 4 * hidden).transposed();
+        let columns = MatRef::rows(recurrent_kernel, 4 * hidden).transposed();
         pack(s, (4 * hidden, hidden), columns, transposed);
     } else {
         transpose(s, transposed, recurrent_kernel, 4 * hidden);
@@ -408,13 +409,13 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     let c: &[f32] = cache.c;
     let (c_before, _) = c.cut(extent.rows() * hidden);
     let (_, c_after) = c.cut(units);
-    let states = chunks_backwards(c_before, units).zip(chunks_backwards(c_after, units));
-    let steps = chunks_backwards(cache.gates, 4 * units).zip(chunks_backwards(dy, units));
+    let states = exact_chunks_rev(c_before, units).zip(exact_chunks_rev(c_after, units));
+    let steps = exact_chunks_rev(cache.gates, 4 * units).zip(exact_chunks_rev(dy, units));
     for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
         if !S::SMALL && (V::FILLED || hidden <= S::LANES) {
             let (given, d) = ((c_before, c, dy), (&mut *dstate.c, &mut *dstate.h));
             let batch = extent.batch;
-            with_fitting!(V, v, hidden, fit => {
+            narrowest!(V, v, hidden, fit => {
                 narrow_step(fit, hidden, batch, gates, given, d, transposed)
             });
             continue;
@@ -432,14 +433,14 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
             n: hidden,
             k: 4 * hidden,
         };
-        let gates = Walk::rows(gates, 4 * hidden);
+        let gates = MatRef::rows(gates, 4 * hidden);
         if in_panels {
             let backwards = t % 2 == 1;
             let dh = (&mut *dstate.h, hidden);
-            matmul_panels(s, sizes, gates, transposed, Start::Zero, dh, backwards);
+            gemm_packed(s, sizes, gates, transposed, Init::Zero, dh, backwards);
         } else {
-            let kernel = Walk::rows(transposed, hidden);
-            matmul(s, sizes, gates, kernel, Start::Zero, dstate.h);
+            let kernel = MatRef::rows(transposed, hidden);
+            gemm(s, sizes, gates, kernel, Init::Zero, dstate.h);
         }
     }
 }
@@ -457,9 +458,9 @@ fn backward_rows<S: Simd>(
     s.vectorize(
         #[inline(always)]
         move || {
-            let c_rows = chunks(c_before, hidden).zip(chunks(c, hidden));
-            let d_rows = chunks(dc, hidden).zip(chunks(dh, hidden));
-            let rows = chunks(gates, 4 * hidden).zip(chunks(dy, hidden));
+            let c_rows = exact_chunks(c_before, hidden).zip(exact_chunks(c, hidden));
+            let d_rows = exact_chunks(dc, hidden).zip(exact_chunks(dh, hidden));
+            let rows = exact_chunks(gates, 4 * hidden).zip(exact_chunks(dy, hidden));
             for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
                 StepBackward {
                     gates: by_gate(gates, hidden),
@@ -494,7 +495,7 @@ pub(crate) fn backward_products<S: Simd, V: Simd>(
     let LayerShape { inputs, hidden } = shape;
     let rows = extent.rows();
     let (h_before, _) = cache.h.cut(rows * hidden);
-    let dgates = Walk::rows_backwards(cache.gates, 4 * hidden);
+    let dgates = MatRef::reversed_rows(cache.gates, 4 * hidden);
     let Params { kernel, bias } = gradients;
     let (dinput, drecurrent) = kernel.cut(inputs * 4 * hidden);
 
@@ -503,28 +504,28 @@ pub(crate) fn backward_products<S: Simd, V: Simd>(
         n: 4 * hidden,
         k: rows,
     };
-    let columns = Walk::rows_backwards(x, inputs).transposed();
-    matmul(s, sizes, columns, dgates, Start::Output, dinput);
+    let columns = MatRef::reversed_rows(x, inputs).transposed();
+    gemm(s, sizes, columns, dgates, Init::Accumulate, dinput);
 
     let sizes = Sizes {
         m: hidden,
         n: 4 * hidden,
         k: rows,
     };
-    let columns = Walk::rows_backwards(h_before, hidden).transposed();
-    matmul(s, sizes, columns, dgates, Start::Output, drecurrent);
+    let columns = MatRef::reversed_rows(h_before, hidden).transposed();
+    gemm(s, sizes, columns, dgates, Init::Accumulate, drecurrent);
 
     let sizes = Sizes {
         m: 1,
         n: 4 * hidden,
         k: rows,
     };
-    matmul(
+    gemm(
         s,
         sizes,
-        Walk::constant(&[1.0]),
+        MatRef::constant(&[1.0]),
         dgates,
-        Start::Output,
+        Init::Accumulate,
         bias,
     );
 
@@ -535,23 +536,15 @@ pub(crate) fn backward_products<S: Simd, V: Simd>(
             n: inputs,
             k: 4 * hidden,
         };
-        let gates = Walk::rows(cache.gates, 4 * hidden);
+        let gates = MatRef::rows(cache.gates, 4 * hidden);
         if S::BLOCKED && shape.is_wide() {
-            let columns = Walk::rows(input_kernel, 4 * hidden).transposed();
+            let columns = MatRef::rows(input_kernel, 4 * hidden).transposed();
             pack(s, (4 * hidden, inputs), columns, transposed);
-            matmul_panels(
-                s,
-                sizes,
-                gates,
-                transposed,
-                Start::Zero,
-                (dx, inputs),
-                false,
-            );
+            gemm_packed(s, sizes, gates, transposed, Init::Zero, (dx, inputs), false);
         } else {
             transpose(s, transposed, input_kernel, 4 * hidden);
-            let kernel = Walk::rows(transposed, inputs);
-            matmul(s, sizes, gates, kernel, Start::Zero, dx);
+            let kernel = MatRef::rows(transposed, inputs);
+            gemm(s, sizes, gates, kernel, Init::Zero, dx);
         }
     }
 }

@@ -11,4 +11,4 @@ pub(crate) mod weights;
 
 pub use cell::SMALLEST_STATE;
 pub use shard::LayerUnits;
-pub use weights::Turn;
+pub use weights::Zigzag;

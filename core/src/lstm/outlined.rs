@@ -1,8 +1,8 @@
 //! The passes of training through a layer, where code is small in functions of their own: one
 //! copy for all layers and sizes.
 
-use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use super::layer;
+use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::simd::Simd;
 
 macro_rules! apart {

@@ -1,10 +1,10 @@
 //! A step where there is one lane and code is small: a few units of one row at a time, in
 //! functions that all layers share.
 
-use crate::lstm::cell::activate;
-use crate::gemm::micro::{LONG, accumulate_units};
-use crate::simd::Simd;
 use super::tile::Step;
+use crate::gemm::micro::{LONG, accumulate_units};
+use crate::lstm::cell::activate;
+use crate::simd::Simd;
 
 /// Units that are summed at a time, if there are not so many that the level has a way of its own.
 const FEW: usize = 4;

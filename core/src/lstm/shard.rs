@@ -5,10 +5,10 @@
 //! have of the hidden state, which is the caller's task: the core knows of no threads.
 
 use super::step::{Before, step_from_sums};
-use super::weights::{Order, Turn, pack_units};
+use super::weights::{Order, Zigzag, pack_units};
 use crate::error::{ShapeError, check_len};
-use crate::gemm::{Sizes, Start, Walk, matmul};
-use crate::layout::split::{LINE, copy, from_line};
+use crate::gemm::{Init, MatRef, Sizes, gemm};
+use crate::layout::split::{CACHE_LINE, align_to_cache_line, copy};
 use crate::layout::{Cut, LayerShape, Params};
 use crate::simd::dispatch;
 use core::ops::Range;
@@ -20,7 +20,7 @@ use core::ops::Range;
 /// So it may be copied or moved: at another alignment it is right, but read more slowly.
 ///
 /// ```
-/// use fused_lstm::{Flat, LayerShape, LayerUnits, Lstm, LstmState, Network, Turn};
+/// use fused_lstm::{Flat, LayerShape, LayerUnits, Lstm, LstmState, Network, Zigzag};
 ///
 /// let layer = LayerShape { inputs: 2, hidden: 20 };
 /// let net = Lstm::<2, 20>::glorot_uniform(|| 0.75);
@@ -35,7 +35,7 @@ use core::ops::Range;
 ///
 /// let (mut sums, mut c, mut h) = ([0.0; 4 * 4], [0.0; 4], [0.0; 4]);
 /// part.input_sums(1, &x, &mut sums)?;
-/// part.step(1, &[0.0; 20], &mut sums, &mut c, &mut h, &mut Turn::default())?;
+/// part.step(1, &[0.0; 20], &mut sums, &mut c, &mut h, &mut Zigzag::default())?;
 /// assert_eq!((&c[..], &h[..]), (&whole.c.as_flat()[16..], &whole.h.as_flat()[16..]));
 /// # Ok::<(), fused_lstm::ShapeError>(())
 /// ```
@@ -56,11 +56,11 @@ impl<'a> LayerUnits<'a> {
     #[inline]
     pub const fn len(layer: LayerShape, units: usize) -> usize {
         let rows = layer.inputs.saturating_add(layer.hidden).saturating_add(1);
-        // Room to align the kernels to a cache line at any alignment of the buffer, and for their
+        // PackBuffer to align the kernels to a cache line at any alignment of the buffer, and for their
         // offset, which stands before them.
         rows.saturating_mul(4)
             .saturating_mul(units)
-            .saturating_add(LINE)
+            .saturating_add(CACHE_LINE)
     }
 
     /// Packs the parameters of these units of a layer, of [`LayerShape::params_len`] numbers,
@@ -84,7 +84,7 @@ impl<'a> LayerUnits<'a> {
         let Some((distance, rest)) = to.split_first_mut() else {
             return Ok(());
         };
-        let before = rest.len() - from_line(&*rest).len();
+        let before = rest.len() - align_to_cache_line(&*rest).len();
         *distance = before as f32;
         let (recurrent, input, bias) = cut(layer, units.len(), before, rest);
         let (of_inputs, of_hidden) = params.split_kernel(layer);
@@ -107,7 +107,7 @@ impl<'a> LayerUnits<'a> {
         check_len("packed", Self::len(layer, units), packed.len())?;
         let (distance, rest) = packed.split_first().unwrap_or((&0.0, &[]));
         // Of numbers that nobody packed only the place is held within the buffer.
-        let before = (*distance as usize).min(LINE - 1);
+        let before = (*distance as usize).min(CACHE_LINE - 1);
         let (recurrent, input, bias) = cut(layer, units, before, rest);
         Ok(Self {
             layer,
@@ -129,9 +129,9 @@ impl<'a> LayerUnits<'a> {
             n: 4 * units,
             k: inputs,
         };
-        let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(self.input, 4 * units));
-        let bias = Start::Row(self.bias);
-        dispatch!(s => matmul(s, sizes, x, kernel, bias, sums));
+        let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(self.input, 4 * units));
+        let bias = Init::Bias(self.bias);
+        dispatch!(s => gemm(s, sizes, x, kernel, bias, sums));
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl<'a> LayerUnits<'a> {
         sums: &mut [f32],
         c: &mut [f32],
         h: &mut [f32],
-        turn: &mut Turn,
+        turn: &mut Zigzag,
     ) -> Result<(), ShapeError> {
         let units = batch.saturating_mul(self.units);
         check_len(

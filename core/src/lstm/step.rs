@@ -16,7 +16,7 @@ use crate::lstm::cell::{activate, step_gradients};
 use crate::lstm::scalar;
 use crate::lstm::tile::{Step, StepBack};
 use crate::lstm::weights::{Order, PANEL};
-use crate::simd::{Several, Simd, with_fitting};
+use crate::simd::{Simd, Unrolled, narrowest};
 
 /// Batch rows of a tile: four sums each; backward the elementwise part keeps some ten vectors of
 /// each.
@@ -27,7 +27,7 @@ const JOINED_ROWS: usize = 4;
 /// Rows of a tile of units, forward and backward; fewer where code is short, one where units are
 /// masked.
 #[inline(always)]
-pub(crate) fn most_rows<S: Simd>(whole: bool) -> usize {
+pub(crate) fn step_rows<S: Simd>(whole: bool) -> usize {
     match (S::SHORT, whole) {
         (true, true) => 2,
         (true, false) => 1,
@@ -58,7 +58,7 @@ pub(crate) fn step<S: Simd>(
     let (sizes, bias) = ((batch, inputs, hidden), params.bias);
     let products = ((x, input), (h_before, recurrent));
     if let Some(step) = Step::from_bias(sizes, order, bias, products.0, products.1, c, h) {
-        with_fitting!(S, s, hidden, v => run(step, v, order, backwards));
+        narrowest!(S, s, hidden, v => run(step, v, order, backwards));
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn step_from_sums<S: Simd>(
     let sizes = (batch, all, hidden);
     if let Some(step) = Step::from_sums(sizes, order, (sums, gates_row), recurrent, c_before, c, h)
     {
-        with_fitting!(S, s, hidden, v => run(step, v, order, backwards));
+        narrowest!(S, s, hidden, v => run(step, v, order, backwards));
     }
 }
 
@@ -138,20 +138,18 @@ fn run<S: Simd, const GATES: bool>(mut step: Step<GATES>, s: S, order: Order, ba
 #[inline(always)]
 fn rest<S: Simd, const GATES: bool>(step: &mut Step<GATES>, s: S, mut at: usize) {
     let hidden = step.hidden;
-    let half = s.narrow();
-    let quarter = half.narrow();
+    let half = s.half();
+    let quarter = half.half();
     if hidden - at >= S::LANES {
         units::<S, true, GATES>(step, s, at);
         at += S::LANES;
     }
-    if const { S::LANES > S::Narrow::LANES } && hidden - at >= S::Narrow::LANES {
-        units::<S::Narrow, true, GATES>(step, half, at);
-        at += S::Narrow::LANES;
+    if const { S::LANES > S::Half::LANES } && hidden - at >= S::Half::LANES {
+        units::<S::Half, true, GATES>(step, half, at);
+        at += S::Half::LANES;
     }
-    let lanes = const { <<S::Narrow as Simd>::Narrow as Simd>::LANES };
-    if const { S::Narrow::LANES > <<S::Narrow as Simd>::Narrow as Simd>::LANES }
-        && hidden - at >= lanes
-    {
+    let lanes = const { <<S::Half as Simd>::Half as Simd>::LANES };
+    if const { S::Half::LANES > <<S::Half as Simd>::Half as Simd>::LANES } && hidden - at >= lanes {
         units::<_, true, GATES>(step, quarter, at);
         at += lanes;
     }
@@ -160,21 +158,19 @@ fn rest<S: Simd, const GATES: bool>(step: &mut Step<GATES>, s: S, mut at: usize)
     }
 }
 
-/// All rows of one vector of units, masked unless `WHOLE`.
+/// All rows of one vector of units, masked unless `FULL`.
 #[inline(always)]
-fn units<S: Simd, const WHOLE: bool, const GATES: bool>(step: &mut Step<GATES>, s: S, at: usize) {
-    let (large, size, small) = split(step.batch, most_rows::<S>(WHOLE));
+fn units<S: Simd, const FULL: bool, const GATES: bool>(step: &mut Step<GATES>, s: S, at: usize) {
+    let (large, size, small) = split(step.batch, step_rows::<S>(FULL));
     let mut row = 0;
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
             match rows {
-                1 => tile::<S, 1, 1, WHOLE, GATES>(step, s, row, at),
-                2 if const { WHOLE || !S::SHORT } => {
-                    tile::<S, 2, 1, WHOLE, GATES>(step, s, row, at)
-                }
-                4 if S::JOINS => tile::<S, 4, 1, WHOLE, GATES>(step, s, row, at),
+                1 => tile::<S, 1, 1, FULL, GATES>(step, s, row, at),
+                2 if const { FULL || !S::SHORT } => tile::<S, 2, 1, FULL, GATES>(step, s, row, at),
+                4 if S::JOINS => tile::<S, 4, 1, FULL, GATES>(step, s, row, at),
                 _ if const { S::SHORT } => {}
-                _ => tile::<S, 3, 1, WHOLE, GATES>(step, s, row, at),
+                _ => tile::<S, 3, 1, FULL, GATES>(step, s, row, at),
             }
             row += rows;
         }
@@ -184,16 +180,16 @@ fn units<S: Simd, const WHOLE: bool, const GATES: bool>(step: &mut Step<GATES>, 
 /// `ROWS` rows of `VECTORS` vectors of units, all four gates in registers: a function of its
 /// own, shared by every layer and both doors.
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const GATES: bool>(
+fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const GATES: bool>(
     step: &mut Step<GATES>,
     s: S,
     row: usize,
     at: usize,
 ) {
-    s.called(
+    s.vectorize_unless_filled(
         #[inline(always)]
         move || {
-            let Some(tile) = step.tile::<S, ROWS, VECTORS, WHOLE>(s, row, at) else {
+            let Some(tile) = step.tile::<S, ROWS, VECTORS, FULL>(s, row, at) else {
                 return;
             };
             let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
@@ -207,7 +203,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, con
                 sums = tile.sums(s, 0);
             }
             // Side by side: alone, a vector would wait for its own results.
-            let side_by_side = Several::<_, VECTORS>(Several::<S, ROWS>(s));
+            let side_by_side = Unrolled::<_, VECTORS>(Unrolled::<S, ROWS>(s));
             let (gates, c, h) = activate(side_by_side, by_gate(s, sums), tile.c_before(s));
             tile.finish(s, gates, c, h);
         },
@@ -251,7 +247,7 @@ pub(crate) fn narrow_step<S: Simd>(
         return;
     };
     let whole = S::FILLED || hidden == S::LANES;
-    let (large, size, small) = split(batch, most_rows::<S>(whole));
+    let (large, size, small) = split(batch, step_rows::<S>(whole));
     let mut row = 0;
     for (count, rows) in [(large, size), (small, size.saturating_sub(1))] {
         for _ in 0..count {
@@ -271,18 +267,22 @@ pub(crate) fn narrow_step<S: Simd>(
     }
 }
 
-/// `ROWS` rows from `row` on; `WHOLE`, the units fill a vector.
+/// `ROWS` rows from `row` on; `FULL`, the units fill a vector.
 #[inline(always)]
-fn tile_backward<S: Simd, const ROWS: usize, const WHOLE: bool>(step: &mut StepBack, s: S, row: usize) {
-    s.called(
+fn tile_backward<S: Simd, const ROWS: usize, const FULL: bool>(
+    step: &mut StepBack,
+    s: S,
+    row: usize,
+) {
+    s.vectorize_unless_filled(
         #[inline(always)]
         move || {
-            step.tile::<S, ROWS, WHOLE>(
+            step.tile::<S, ROWS, FULL>(
                 s,
                 row,
                 #[inline(always)]
                 |(gates, states, gradients)| {
-                    let side_by_side = Several::<_, 1>(Several::<S, ROWS>(s));
+                    let side_by_side = Unrolled::<_, 1>(Unrolled::<S, ROWS>(s));
                     step_gradients(side_by_side, gates, states, gradients)
                 },
             );

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)]
 
-use crate::lstm::weights::{Order, PANEL};
 use crate::gemm::micro::{Left, Right, Tile, accumulate};
+use crate::lstm::weights::{Order, PANEL};
 use crate::simd::Simd;
 use core::marker::PhantomData;
 
@@ -131,41 +131,41 @@ impl<'a> Step<'a, true> {
 }
 
 impl<'a, const GATES: bool> Step<'a, GATES> {
-    /// `ROWS` rows and `VECTORS` vectors of units, or unless `WHOLE` what is left of the units in
+    /// `ROWS` rows and `VECTORS` vectors of units, or unless `FULL` what is left of the units in
     /// one. `None` if the step does not have them.
     #[inline(always)]
-    pub fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+    pub fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
         &mut self,
         s: S,
         row: usize,
         at: usize,
-    ) -> Option<StepTile<'_, 'a, S, ROWS, VECTORS, WHOLE, GATES>> {
+    ) -> Option<StepTile<'_, 'a, S, ROWS, VECTORS, FULL, GATES>> {
         let place = Place::new(s, (self.batch, self.hidden), row, at)?;
         Some(StepTile { step: self, place })
     }
 }
 
-/// Where a tile lies: `ROWS` rows and `VECTORS` vectors of units, the last one masked unless `WHOLE`.
+/// Where a tile lies: `ROWS` rows and `VECTORS` vectors of units, the last one masked unless `FULL`.
 #[derive(Clone, Copy)]
-struct Place<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool> {
+struct Place<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool> {
     row: usize,
     at: usize,
     mask: S::Mask,
 }
 
-impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>
-    Place<S, ROWS, VECTORS, WHOLE>
+impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>
+    Place<S, ROWS, VECTORS, FULL>
 {
     /// `None` if it does not lie within `rows` × `units`.
     #[inline(always)]
     fn new(s: S, (rows, units): (usize, usize), row: usize, at: usize) -> Option<Self> {
         let left = units.checked_sub(at)?;
-        let inside = if WHOLE {
+        let inside = if FULL {
             VECTORS * S::LANES <= left
         } else {
             VECTORS == 1 && left < S::LANES
         };
-        let mask = s.mask(if WHOLE { S::LANES } else { left });
+        let mask = s.mask(if FULL { S::LANES } else { left });
         (row + ROWS <= rows && inside).then_some(Self { row, at, mask })
     }
 
@@ -186,7 +186,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>
             for (r, vector) in rows.iter_mut().enumerate() {
                 let place = (self.row + r) * stride + column + self.at + v * S::LANES;
                 // SAFETY: the caller's.
-                *vector = unsafe { s.load_part::<WHOLE>(from.add(place), self.mask) };
+                *vector = unsafe { s.load_part::<FULL>(from.add(place), self.mask) };
             }
         }
         tile
@@ -209,7 +209,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>
             for (r, vector) in rows.into_iter().enumerate() {
                 let place = (self.row + r) * stride + column + self.at + v * S::LANES;
                 // SAFETY: the caller's.
-                unsafe { s.store_part::<WHOLE>(to.add(place), vector, self.mask) }
+                unsafe { s.store_part::<FULL>(to.add(place), vector, self.mask) }
             }
         }
     }
@@ -222,15 +222,15 @@ pub(crate) struct StepTile<
     S: Simd,
     const ROWS: usize,
     const VECTORS: usize,
-    const WHOLE: bool,
+    const FULL: bool,
     const GATES: bool,
 > {
     step: &'t mut Step<'a, GATES>,
-    place: Place<S, ROWS, VECTORS, WHOLE>,
+    place: Place<S, ROWS, VECTORS, FULL>,
 }
 
-impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const GATES: bool>
-    StepTile<'_, '_, S, ROWS, VECTORS, WHOLE, GATES>
+impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const GATES: bool>
+    StepTile<'_, '_, S, ROWS, VECTORS, FULL, GATES>
 {
     /// The sums of all gates of `PART` rows from `first` on.
     #[inline(always)]
@@ -240,7 +240,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const 
         let first = if first < last { first } else { last };
         let Place { row, at, mask } = self.place;
         let row = row + first;
-        let part = Place::<S, PART, VECTORS, WHOLE> { row, at, mask };
+        let part = Place::<S, PART, VECTORS, FULL> { row, at, mask };
         let mut sums = [[[s.splat(0.0); VECTORS]; 4]; PART];
         for g in 0..4 {
             // SAFETY: the tile lies within the step, and its buffers cover that.
@@ -264,7 +264,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const 
     pub fn start(&self, s: S) -> [[S::V; VECTORS]; 4] {
         let step = &*self.step;
         let Place { row, at, mask } = self.place;
-        let part = Place::<S, 1, VECTORS, WHOLE> { row, at, mask };
+        let part = Place::<S, 1, VECTORS, FULL> { row, at, mask };
         let mut start = [[s.splat(0.0); VECTORS]; 4];
         for (g, start) in start.iter_mut().enumerate() {
             // SAFETY: the tile lies within the step, and its buffers cover that.
@@ -277,7 +277,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const 
     }
 
     #[inline(always)]
-    pub fn input(&self) -> Option<(Left<1>, Right<S, 4, VECTORS, WHOLE>)> {
+    pub fn input(&self) -> Option<(Left<1>, Right<S, 4, VECTORS, FULL>)> {
         (!GATES).then(
             #[inline(always)]
             || self.operands(self.step.input, self.place.row),
@@ -285,7 +285,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const 
     }
 
     #[inline(always)]
-    pub fn recurrent(&self) -> (Left<1>, Right<S, 4, VECTORS, WHOLE>) {
+    pub fn recurrent(&self) -> (Left<1>, Right<S, 4, VECTORS, FULL>) {
         self.operands(self.step.recurrent, self.place.row)
     }
 
@@ -324,7 +324,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const WHOLE: bool, const 
         &self,
         Product { depth, x, kernel }: Product,
         row: usize,
-    ) -> (Left<PART>, Right<S, 4, VECTORS, WHOLE>) {
+    ) -> (Left<PART>, Right<S, 4, VECTORS, FULL>) {
         let hidden = self.step.hidden;
         let (at, width) = match self.step.order {
             Order::Rows => (self.place.at, hidden),
@@ -398,14 +398,14 @@ impl<'a> StepBack<'a> {
     /// `ROWS` rows of all units, if a vector holds them. `gradients` turns what is read into the
     /// gradients of the gates and of `c_before`; that of `h_before` follows from the former.
     #[inline(always)]
-    pub fn tile<S: Simd, const ROWS: usize, const WHOLE: bool>(
+    pub fn tile<S: Simd, const ROWS: usize, const FULL: bool>(
         &mut self,
         s: S,
         row: usize,
         gradients: impl FnOnce(Given<[[S::V; ROWS]; 1]>) -> ([[[S::V; ROWS]; 1]; 4], [[S::V; ROWS]; 1]),
     ) {
         let hidden = self.hidden;
-        let Some(place) = Place::<S, ROWS, 1, WHOLE>::new(s, (self.batch, hidden), row, 0) else {
+        let Some(place) = Place::<S, ROWS, 1, FULL>::new(s, (self.batch, hidden), row, 0) else {
             return;
         };
         // SAFETY: the tile lies within the step, and its buffers cover that.
@@ -434,7 +434,7 @@ impl<'a> StepBack<'a> {
                 1,
                 4 * hidden,
             );
-            let right = Right::<S, 1, 1, WHOLE>::new(
+            let right = Right::<S, 1, 1, FULL>::new(
                 self.transposed,
                 hidden as isize,
                 0,

@@ -1,8 +1,8 @@
 //! Where a layer's two kernels have their numbers, and the packing that puts them there.
 
-use crate::gemm::pack::{matmul_panels, pack};
-use crate::gemm::{Sizes, Start, Walk, matmul_into};
-use crate::layout::split::{copy, parts};
+use crate::gemm::pack::{gemm_packed, pack};
+use crate::gemm::{Init, MatRef, Sizes, gemm_strided};
+use crate::layout::split::{copy, div_or_zero};
 use crate::layout::{Cut, Extent, LayerShape, Params};
 use crate::simd::Simd;
 use core::ops::Range;
@@ -22,9 +22,9 @@ pub(crate) const PANEL: usize = 16;
 /// Which end of the weights the next step of a stream begins with. One for each
 /// stream; any will do.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Turn(bool);
+pub struct Zigzag(bool);
 
-impl Turn {
+impl Zigzag {
     /// Whether the next step goes backwards; the one after it then goes the other way.
     pub(crate) fn next(&mut self) -> bool {
         let backwards = self.0;
@@ -35,16 +35,16 @@ impl Turn {
 
 /// A wide layer's kernels in the order in which its products read them best.
 pub(crate) enum Panels<'a> {
-    /// Room to pack them, of [`LayerShape::panels_len`] numbers or none.
-    Room(&'a mut [f32]),
-    /// They are there, packed by [`pack_for_good`]; or not, if there are none.
+    /// PackBuffer to pack them, of [`LayerShape::panels_len`] numbers or none.
+    PackBuffer(&'a mut [f32]),
+    /// They are there, packed by [`prepack`]; or not, if there are none.
     Packed(&'a [f32]),
 }
 
 /// Packs both kernels of a wide layer for any number of calls with as large a batch: the
 /// recurrent one, then the inputs'. Levels that read rows leave `to` alone.
 #[inline(always)]
-pub(crate) fn pack_for_good<S: Simd>(
+pub(crate) fn prepack<S: Simd>(
     s: S,
     shape: LayerShape,
     batch: usize,
@@ -57,7 +57,12 @@ pub(crate) fn pack_for_good<S: Simd>(
     let width = 4 * shape.hidden;
     if S::BLOCKED && of_input.len() == input.len() {
         Recurrent::new(s, shape, batch, recurrent, of_recurrent);
-        pack(s, (shape.inputs, width), Walk::rows(input, width), of_input);
+        pack(
+            s,
+            (shape.inputs, width),
+            MatRef::rows(input, width),
+            of_input,
+        );
     }
 }
 
@@ -79,11 +84,11 @@ pub(crate) fn input_sums<S: Simd>(
         n: 4 * hidden,
         k: inputs,
     };
-    let (x, bias) = (Walk::rows(x, inputs), Start::Row(params.bias));
+    let (x, bias) = (MatRef::rows(x, inputs), Init::Bias(params.bias));
     if panels.is_empty() {
-        matmul_into(s, sizes, x, Walk::rows(kernel, 4 * hidden), bias, sums);
+        gemm_strided(s, sizes, x, MatRef::rows(kernel, 4 * hidden), bias, sums);
     } else {
-        matmul_panels(s, sizes, x, panels, bias, sums, false);
+        gemm_packed(s, sizes, x, panels, bias, sums, false);
     }
 }
 
@@ -99,7 +104,7 @@ pub(crate) fn pack_kernels<'a, S: Simd>(
 ) -> (Recurrent<'a>, &'a [f32]) {
     let (input, recurrent) = params.split_kernel(shape);
     let panels = match panels {
-        Panels::Room(room) => room,
+        Panels::PackBuffer(room) => room,
         Panels::Packed(panels) => {
             let (own, rest) = panels.cut(recurrent.len());
             let (of_input, _) = rest.cut(input.len());
@@ -115,7 +120,7 @@ pub(crate) fn pack_kernels<'a, S: Simd>(
     let (own, of_input) = panels.cut(shape.recurrent_panels_len(extent));
     let of_input = if S::BLOCKED && of_input.len() == input.len() {
         let width = 4 * shape.hidden;
-        let kernel = Walk::rows(input, width);
+        let kernel = MatRef::rows(input, width);
         pack(s, (shape.inputs, width), kernel, of_input);
         &*of_input
     } else {
@@ -157,11 +162,16 @@ impl<'a> Recurrent<'a> {
             return Self::Units(panels);
         }
         let width = 4 * shape.hidden;
-        pack(s, (shape.hidden, width), Walk::rows(kernel, width), panels);
+        pack(
+            s,
+            (shape.hidden, width),
+            MatRef::rows(kernel, width),
+            panels,
+        );
         Self::Panels(panels)
     }
 
-    /// `sums` `[B, 4, H]`, its rows so far apart, += h·Wh; `backwards` as in [`matmul_panels`].
+    /// `sums` `[B, 4, H]`, its rows so far apart, += h·Wh; `backwards` as in [`gemm_packed`].
     #[inline(always)]
     pub(crate) fn add<S: Simd>(
         self,
@@ -178,14 +188,14 @@ impl<'a> Recurrent<'a> {
             n: 4 * hidden,
             k: hidden,
         };
-        let h = Walk::rows(h, hidden);
+        let h = MatRef::rows(h, hidden);
         match self {
             Self::Rows(kernel) => {
-                let kernel = Walk::rows(kernel, 4 * hidden);
-                matmul_into(s, sizes, h, kernel, Start::Output, sums);
+                let kernel = MatRef::rows(kernel, 4 * hidden);
+                gemm_strided(s, sizes, h, kernel, Init::Accumulate, sums);
             }
             Self::Panels(panels) if const { S::BLOCKED } => {
-                matmul_panels(s, sizes, h, panels, Start::Output, sums, backwards);
+                gemm_packed(s, sizes, h, panels, Init::Accumulate, sums, backwards);
             }
             _ => debug_assert!(false, "no order for a product"),
         }
@@ -210,7 +220,7 @@ pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
 pub(crate) fn pack_units(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
     const ROWS: usize = 8;
-    let rows = parts(kernel.len(), hidden);
+    let rows = div_or_zero(kernel.len(), hidden);
     for first in (0..rows).step_by(ROWS) {
         for unit in (0..taken.len()).step_by(PANEL) {
             let units = PANEL.min(taken.len() - unit);

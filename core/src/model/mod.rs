@@ -6,13 +6,12 @@ mod packed;
 pub use packed::PackedModel;
 
 use crate::error::{ShapeError, check_len};
-use crate::layout::{
-    CacheView, Cut, Extent, NetworkShape, Params, StateView, };
-use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
-use crate::layout::split::{copy, from_line, take, take_last};
+use crate::layout::split::{align_to_cache_line, copy, take, take_last};
+use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView};
 use crate::lstm::layer;
 use crate::lstm::weights::Panels;
 use crate::simd::{Simd, dispatch};
+use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 
 /// A network over borrowed parameters, its shape checked.
 ///
@@ -373,7 +372,11 @@ pub(crate) fn infer_layers<S: Simd>(
         let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
         let panels = match &mut packed {
             Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
-            None => Panels::Room(from_line(&mut *room).cut(layer.panels_len(extent)).0),
+            None => Panels::PackBuffer(
+                align_to_cache_line(&mut *room)
+                    .cut(layer.panels_len(extent))
+                    .0,
+            ),
         };
         let room = (sums, panels);
         if index == last {
@@ -398,7 +401,7 @@ fn forward_layers<'a, S: Simd>(
     let mut params = model.params;
     let panels = take(&mut cache, model.shape.panels_len(extent));
     for layer in model.shape.layers() {
-        let (panels, _) = from_line(&mut *panels).cut(layer.panels_len(extent));
+        let (panels, _) = align_to_cache_line(&mut *panels).cut(layer.panels_len(extent));
         let params = Params::cut(layer, take(&mut params, layer.params_len()));
         let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
         let cache = take(&mut cache, layer.cache_len(extent));
@@ -430,13 +433,13 @@ fn backward_layers<S: Simd>(
         take_last(&mut params, head.params_len());
         take_last(&mut gradients, head.params_len());
     }
-    let (transposed, handed_down) = workspace.cut(model.shape.transposed_len());
+    let (transposed, dy_below) = workspace.cut(model.shape.transposed_len());
     for (index, layer) in model.shape.layers().enumerate().rev() {
         let params = Params::cut(layer, take_last(&mut params, layer.params_len()));
         let gradients = Params::cut(layer, take_last(&mut gradients, layer.params_len()));
         let dstate = take_last(&mut dstate, layer.state_len(extent.batch));
         let own = take_last(&mut cache, layer.cache_len(extent));
-        let (from_above, _) = (&*handed_down).cut(rows * layer.hidden);
+        let (from_above, _) = (&*dy_below).cut(rows * layer.hidden);
         let dy = dy.take().unwrap_or(from_above);
         let view = CacheView::cut(layer, extent, &mut *own);
         let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
@@ -458,16 +461,14 @@ fn backward_layers<S: Simd>(
         let dx = if index == 0 {
             dx.take()
         } else {
-            Some((&mut *handed_down).cut(rows * layer.inputs).0)
+            Some((&mut *dy_below).cut(rows * layer.inputs).0)
         };
         let (input, _) = (&mut *transposed).cut(4 * layer.hidden * layer.inputs);
         let view = CacheView::cut(layer, extent, &*own);
         let dx = dx.map(|dx| (dx, input));
         s.vectorize(
             #[inline(always)]
-            move || {
-                layer::backward_products((s, s), layer, extent, params, x, view, gradients, dx)
-            },
+            move || layer::backward_products((s, s), layer, extent, params, x, view, gradients, dx),
         );
     }
 }
@@ -500,7 +501,7 @@ fn loss_gradient<S: Simd, L: Loss>(
         let doutputs = take_last(&mut work, outputs.len());
         let width = head.outputs;
         let dy = &mut *doutputs;
-        let loss = s.called(
+        let loss = s.vectorize_unless_filled(
             #[inline(always)]
             move || loss.gradient(s, width, outputs, dy),
         );
@@ -516,7 +517,7 @@ fn loss_gradient<S: Simd, L: Loss>(
         let (_, dy) = work.cut(model.shape.transposed_len());
         let (dy, _) = dy.cut(y.len());
         let width = model.shape.outputs();
-        s.called(
+        s.vectorize_unless_filled(
             #[inline(always)]
             move || loss.gradient(s, width, outputs, dy),
         )

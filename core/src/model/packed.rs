@@ -5,9 +5,9 @@
 
 use super::{Model, infer_layers};
 use crate::error::{ShapeError, check_len};
-use crate::layout::split::{from_line, take};
+use crate::layout::split::{align_to_cache_line, take};
 use crate::layout::{Extent, Params};
-use crate::lstm::weights::{FEW_ROWS, pack_for_good};
+use crate::lstm::weights::{FEW_ROWS, prepack};
 use crate::simd::{Level, Simd, dispatch};
 
 /// A [`Model`] with the kernels of its layers of 46 units or more packed, for sequences of
@@ -83,7 +83,7 @@ impl<'a> PackedModel<'a> {
         let needed = model.shape().packed_scratch_len(extent);
         check_len("scratch", needed, scratch.len())?;
         let panels = if self.order == (Level::current(), extent.batch <= FEW_ROWS) {
-            from_line(self.panels)
+            align_to_cache_line(self.panels)
         } else {
             &[]
         };
@@ -95,12 +95,12 @@ impl<'a> PackedModel<'a> {
 #[inline(always)]
 fn pack_layers<S: Simd>(s: S, model: Model, batch: usize, panels: &mut [f32]) {
     let mut params = model.params();
-    let mut panels = from_line(panels);
+    let mut panels = align_to_cache_line(panels);
     for layer in model.shape().layers() {
         let params = Params::cut(layer, take(&mut params, layer.params_len()));
         let panels = take(&mut panels, layer.packed_len());
         if layer.is_wide() {
-            pack_for_good(s, layer, batch, params, panels);
+            prepack(s, layer, batch, params, panels);
         }
     }
 }

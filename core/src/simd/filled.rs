@@ -26,7 +26,7 @@ macro_rules! the_same {
 impl<S: Simd> Simd for Filled<S> {
     type V = S::V;
     type Mask = S::Mask;
-    type Narrow = Self;
+    type Half = Self;
     const LANES: usize = S::LANES;
     const BLOCKED: bool = S::BLOCKED;
     const TILE_ROWS: usize = S::TILE_ROWS;
@@ -37,7 +37,7 @@ impl<S: Simd> Simd for Filled<S> {
     type Twice = S::Twice;
 
     #[inline(always)]
-    fn narrow(self) -> Self {
+    fn half(self) -> Self {
         self
     }
     #[inline(always)]
@@ -45,14 +45,14 @@ impl<S: Simd> Simd for Filled<S> {
         self.0.vectorize(f)
     }
     #[inline(always)]
-    fn called<R>(self, f: impl FnOnce() -> R) -> R {
+    fn vectorize_unless_filled<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
     the_same! {
         twice() -> S::Twice;
         join(low: S::V, high: S::V) -> <S::Twice as Simd>::V;
         halves(v: <S::Twice as Simd>::V) -> [S::V; 2];
-        fetch(p: *const f32) -> ();
+        prefetch(p: *const f32) -> ();
         splat(x: f32) -> S::V;
         mask(lanes: usize) -> S::Mask;
         add(a: S::V, b: S::V) -> S::V;
@@ -64,9 +64,9 @@ impl<S: Simd> Simd for Filled<S> {
         min(a: S::V, b: S::V) -> S::V;
         max(a: S::V, b: S::V) -> S::V;
         abs(a: S::V) -> S::V;
-        with_sign(magnitude: S::V, sign: S::V) -> S::V;
-        if_less(a: S::V, b: S::V, then: S::V, otherwise: S::V) -> S::V;
-        exp2_of_magic(t: S::V) -> S::V;
+        copysign(magnitude: S::V, sign: S::V) -> S::V;
+        select_lt(a: S::V, b: S::V, then: S::V, otherwise: S::V) -> S::V;
+        exp2_int(t: S::V) -> S::V;
         exp(x: S::V) -> S::V;
         sigmoid(x: S::V) -> S::V;
         tanh(x: S::V) -> S::V;

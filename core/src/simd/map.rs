@@ -2,27 +2,27 @@
 
 #![allow(unsafe_code)]
 
-use super::{Several, Simd, with_fitting};
+use super::{Simd, Unrolled, narrowest};
 
 /// An operation on the same place of several buffers.
 ///
 /// The buffers of `self` must all have the length given to [`for_each_block`];
 /// a buffer of another length reads as zeros and is not written.
 pub(crate) trait Elementwise {
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>);
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>);
 }
 
 /// One vector's place in buffers of one length.
 #[derive(Clone, Copy)]
-pub(crate) struct Block<S: Simd, const WHOLE: bool> {
+pub(crate) struct Block<S: Simd, const FULL: bool> {
     s: S,
-    /// If `WHOLE`, `at + LANES <= len`; else `at + lanes of mask == len`.
+    /// If `FULL`, `at + LANES <= len`; else `at + lanes of mask == len`.
     at: usize,
     len: usize,
     mask: S::Mask,
 }
 
-impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
+impl<S: Simd, const FULL: bool> Block<S, FULL> {
     #[inline(always)]
     pub(crate) fn load(&self, from: &[f32]) -> S::V {
         // One comparison for the compiler to prove, not a bounds check per use.
@@ -32,7 +32,7 @@ impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
         // SAFETY: the invariant of `at`, and `from` has `len` numbers.
         unsafe {
             self.s
-                .load_part::<WHOLE>(from.as_ptr().add(self.at), self.mask)
+                .load_part::<FULL>(from.as_ptr().add(self.at), self.mask)
         }
     }
 
@@ -44,7 +44,7 @@ impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
         // SAFETY: the invariant of `at`, and `to` has `len` numbers.
         unsafe {
             self.s
-                .store_part::<WHOLE>(to.as_mut_ptr().add(self.at), v, self.mask)
+                .store_part::<FULL>(to.as_mut_ptr().add(self.at), v, self.mask)
         }
     }
 }
@@ -52,14 +52,14 @@ impl<S: Simd, const WHOLE: bool> Block<S, WHOLE> {
 /// Applies `op` to all of `len` numbers, in ascending order.
 #[inline(always)]
 pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
-    with_fitting!(S, s, len, v => walk(v, len, op));
+    narrowest!(S, s, len, v => walk(v, len, op));
 }
 
 #[inline(always)]
 fn walk<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
     let mut at = 0;
     while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
-        let s = Several::<S, 2>(s);
+        let s = Unrolled::<S, 2>(s);
         let mask = s.mask(2 * S::LANES);
         op.block(s, Block::<_, true> { s, at, len, mask });
         at += 2 * S::LANES;
@@ -123,7 +123,7 @@ struct Squares<'a> {
 
 impl Elementwise for Squares<'_> {
     #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let Some(chains) = self.chains.get_mut(..self.group.len()) else {
             return;
         };

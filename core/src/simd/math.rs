@@ -92,10 +92,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let half = s.fma(n, s.splat(0.5), magic);
     let rest = s.sub(t, s.sub(half, magic));
     let one_more = s.add(p, s.splat(1.0));
-    s.mul(
-        s.mul(one_more, s.exp2_of_magic(half)),
-        s.exp2_of_magic(rest),
-    )
+    s.mul(s.mul(one_more, s.exp2_int(half)), s.exp2_int(rest))
 }
 
 /// 1 / (1 + e⁻ˣ).
@@ -107,7 +104,7 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let scale = s.splat(SCALE);
     let x = s.max(s.splat(-104.0), s.min(s.splat(40.0), x));
     let (t, p) = reduce(s, x, -1.0, MAGIC - 64.0);
-    let power = s.exp2_of_magic(t);
+    let power = s.exp2_int(t);
     // 1 + 2ⁿ is exact but for n = ±24, where half a unit would be lost.
     let high = s.add(scale, power);
     let low = s.sub(scale, s.sub(high, power));
@@ -120,7 +117,7 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let a = s.abs(x);
     let (small, large) = (tanh_small(s, a), tanh_large(s, a));
     // NaN is not less, and `large` keeps it.
-    s.with_sign(s.if_less(a, s.splat(TANH_SMALL), small, large), x)
+    s.copysign(s.select_lt(a, s.splat(TANH_SMALL), small, large), x)
 }
 
 /// Where the two formulas of tanh meet.
@@ -139,7 +136,7 @@ pub(crate) fn tanh_large<S: Simd>(s: S, a: S::V) -> S::V {
     let one = s.splat(1.0);
     // From 9.02 on the result is 1.
     let (t, p) = reduce(s, s.min(s.splat(10.0), a), 2.0, MAGIC);
-    let power = s.exp2_of_magic(t);
+    let power = s.exp2_int(t);
     let sum = s.fma(power, p, s.add(power, one));
     s.sub(one, s.div(s.splat(2.0), sum))
 }

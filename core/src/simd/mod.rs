@@ -48,7 +48,7 @@ mod x86;
 
 pub(crate) use filled::Filled;
 pub use level::Level;
-pub(crate) use unrolled::Several;
+pub(crate) use unrolled::Unrolled;
 
 use portable::Portable;
 
@@ -64,7 +64,7 @@ pub trait Simd: Copy {
     type Mask: Copy;
     /// Vectors of half as many lanes or fewer, for rows that do not fill these;
     /// the level's narrowest is its own.
-    type Narrow: Simd;
+    type Half: Simd;
     /// Numbers in a vector.
     const LANES: usize;
     /// Whether large products are done in blocks that are copied to the stack.
@@ -96,23 +96,23 @@ pub trait Simd: Copy {
     fn halves(self, v: <Self::Twice as Simd>::V) -> [Self::V; 2];
 
     /// The proof for the narrower vectors.
-    fn narrow(self) -> Self::Narrow;
+    fn half(self) -> Self::Half;
     /// Runs `f`, compiled for the level, as a function of its own.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
     /// The same for what a single step does, which [`FILLED`](Simd::FILLED) vectors make part of
     /// their caller.
     #[inline(always)]
-    fn called<R>(self, f: impl FnOnce() -> R) -> R {
+    fn vectorize_unless_filled<R>(self, f: impl FnOnce() -> R) -> R {
         self.vectorize(f)
     }
     /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
     #[inline(always)]
-    fn fetch(self, _p: *const f32) {}
+    fn prefetch(self, _p: *const f32) {}
 
     /// `rounds`, in a way that keeps a loop of so many rounds more from being unrolled: for
     /// some processors the compiler otherwise does that to loops that run a few times only.
     #[inline(always)]
-    fn rolled(self, rounds: usize) -> usize {
+    fn opaque(self, rounds: usize) -> usize {
         rounds
     }
 
@@ -175,30 +175,30 @@ pub trait Simd: Copy {
     /// As many numbers as `mask` has lanes are writable at `p`.
     unsafe fn store_masked(self, p: *mut f32, v: Self::V, mask: Self::Mask);
 
-    /// [`load`](Simd::load) if `WHOLE`, else [`load_masked`](Simd::load_masked).
+    /// [`load`](Simd::load) if `FULL`, else [`load_masked`](Simd::load_masked).
     ///
     /// # Safety
     /// Those of the one it is.
     #[inline(always)]
-    unsafe fn load_part<const WHOLE: bool>(self, p: *const f32, mask: Self::Mask) -> Self::V {
+    unsafe fn load_part<const FULL: bool>(self, p: *const f32, mask: Self::Mask) -> Self::V {
         // SAFETY: the caller's.
         unsafe {
-            if WHOLE {
+            if FULL {
                 self.load(p)
             } else {
                 self.load_masked(p, mask)
             }
         }
     }
-    /// [`store`](Simd::store) if `WHOLE`, else [`store_masked`](Simd::store_masked).
+    /// [`store`](Simd::store) if `FULL`, else [`store_masked`](Simd::store_masked).
     ///
     /// # Safety
     /// Those of the one it is.
     #[inline(always)]
-    unsafe fn store_part<const WHOLE: bool>(self, p: *mut f32, v: Self::V, mask: Self::Mask) {
+    unsafe fn store_part<const FULL: bool>(self, p: *mut f32, v: Self::V, mask: Self::Mask) {
         // SAFETY: the caller's.
         unsafe {
-            if WHOLE {
+            if FULL {
                 self.store(p, v)
             } else {
                 self.store_masked(p, v, mask)
@@ -225,12 +225,12 @@ pub trait Simd: Copy {
     /// `a` without its sign.
     fn abs(self, a: Self::V) -> Self::V;
     /// `magnitude`, which has no sign, with the sign of `sign`.
-    fn with_sign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    fn copysign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
     /// `a < b ? then : otherwise`, so `otherwise` where either is NaN.
-    fn if_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    fn select_lt(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// 2ⁿ from 1.5·2²³ + n: the low bits of that number are n, and become the
     /// exponent. For n from −126 to 127; anything else is meaningless.
-    fn exp2_of_magic(self, t: Self::V) -> Self::V;
+    fn exp2_int(self, t: Self::V) -> Self::V;
 }
 
 /// What [`Simd`] has to say of vectors that cannot be joined.
@@ -308,18 +308,18 @@ pub(crate) fn token() -> Token {
 
 /// Evaluates `$body` with `$v` for the narrowest vectors of the level that hold `$len` numbers, or
 /// its own.
-macro_rules! with_fitting {
+macro_rules! narrowest {
     ($S:ident, $s:expr, $len:expr, $v:ident => $body:expr) => {{
         let len = $len;
-        type Quarter<S> = <<S as Simd>::Narrow as Simd>::Narrow;
+        type Quarter<S> = <<S as Simd>::Half as Simd>::Half;
         if const { !$S::FILLED && $S::LANES > Quarter::<$S>::LANES } && len <= Quarter::<$S>::LANES
         {
-            let $v = $s.narrow().narrow();
+            let $v = $s.half().half();
             $body
         } else if const { !$S::FILLED && $S::LANES > 2 * Quarter::<$S>::LANES }
-            && len <= <$S as Simd>::Narrow::LANES
+            && len <= <$S as Simd>::Half::LANES
         {
-            let $v = $s.narrow();
+            let $v = $s.half();
             $body
         } else {
             let $v = $s;
@@ -327,4 +327,4 @@ macro_rules! with_fitting {
         }
     }};
 }
-pub(crate) use with_fitting;
+pub(crate) use narrowest;

@@ -20,7 +20,7 @@ pub(crate) struct Neon {}
 impl Simd for Neon {
     type V = float32x4_t;
     type Mask = usize;
-    type Narrow = Self;
+    type Half = Self;
     const LANES: usize = 4;
     const BLOCKED: bool = true;
     const TILE_ROWS: usize = 6;
@@ -28,7 +28,7 @@ impl Simd for Neon {
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Self {
+    fn half(self) -> Self {
         self
     }
     #[inline(never)]
@@ -103,11 +103,11 @@ impl Simd for Neon {
     // The instructions for minimum and maximum give NaN where either operand is one.
     #[inline(always)]
     fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        self.if_less(a, b, a, b)
+        self.select_lt(a, b, a, b)
     }
     #[inline(always)]
     fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        self.if_less(b, a, a, b)
+        self.select_lt(b, a, a, b)
     }
     #[inline(always)]
     fn abs(self, a: float32x4_t) -> float32x4_t {
@@ -115,12 +115,12 @@ impl Simd for Neon {
         unsafe { vabsq_f32(a) }
     }
     #[inline(always)]
-    fn with_sign(self, magnitude: float32x4_t, sign: float32x4_t) -> float32x4_t {
+    fn copysign(self, magnitude: float32x4_t, sign: float32x4_t) -> float32x4_t {
         // SAFETY: T.
         unsafe { vbslq_f32(vdupq_n_u32(1 << 31), sign, magnitude) }
     }
     #[inline(always)]
-    fn if_less(
+    fn select_lt(
         self,
         a: float32x4_t,
         b: float32x4_t,
@@ -131,7 +131,7 @@ impl Simd for Neon {
         unsafe { vbslq_f32(vcltq_f32(a, b), then, otherwise) }
     }
     #[inline(always)]
-    fn exp2_of_magic(self, t: float32x4_t) -> float32x4_t {
+    fn exp2_int(self, t: float32x4_t) -> float32x4_t {
         // SAFETY: T.
         unsafe {
             let exponent = vshlq_n_u32::<23>(vreinterpretq_u32_f32(t));

@@ -2,8 +2,8 @@
 //! SIMD128 through `wide`, never fused.
 
 use super::lanes::{read_lanes, write_lanes};
-use super::{Simd, does_not_join};
 use super::math;
+use super::{Simd, does_not_join};
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -15,7 +15,7 @@ const SIGN: u32 = 1 << 31;
 impl Simd for Portable {
     type V = f32x4;
     type Mask = usize;
-    type Narrow = Self;
+    type Half = Self;
     const LANES: usize = 4;
     // Where the caches and the stack are those of a desktop.
     const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
@@ -26,7 +26,7 @@ impl Simd for Portable {
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Self {
+    fn half(self) -> Self {
         self
     }
     #[inline(never)]
@@ -146,15 +146,15 @@ impl Simd for Portable {
         a.abs()
     }
     #[inline(always)]
-    fn with_sign(self, magnitude: f32x4, sign: f32x4) -> f32x4 {
+    fn copysign(self, magnitude: f32x4, sign: f32x4) -> f32x4 {
         magnitude | (sign & f32x4::splat(f32::from_bits(SIGN)))
     }
     #[inline(always)]
-    fn if_less(self, a: f32x4, b: f32x4, then: f32x4, otherwise: f32x4) -> f32x4 {
+    fn select_lt(self, a: f32x4, b: f32x4, then: f32x4, otherwise: f32x4) -> f32x4 {
         a.simd_lt(b).select(then, otherwise)
     }
     #[inline(always)]
-    fn exp2_of_magic(self, t: f32x4) -> f32x4 {
+    fn exp2_int(self, t: f32x4) -> f32x4 {
         let bits: wide::u32x4 = bytemuck::cast(t);
         bytemuck::cast((bits << 23) + wide::u32x4::splat(1.0f32.to_bits()))
     }

@@ -4,23 +4,23 @@
 //! The bits are those of the four lanes: nothing is fused, and no sum's order depends on the
 //! lanes.
 
-use super::{Simd, does_not_join};
 use super::math::{TANH_SMALL, tanh_large, tanh_small};
+use super::{Simd, does_not_join};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
-pub(crate) struct Lane<const LONG: bool> {}
+pub(crate) struct Scalar<const LONG: bool> {}
 
 /// The level, whatever the layer.
-pub(crate) type Portable = Lane<true>;
+pub(crate) type Portable = Scalar<true>;
 
 const SIGN: u32 = 1 << 31;
 
-impl<const LONG: bool> Simd for Lane<LONG> {
+impl<const LONG: bool> Simd for Scalar<LONG> {
     type V = f32;
     /// No mask: one lane is whole.
     type Mask = ();
-    type Narrow = Lane<false>;
+    type Half = Scalar<false>;
     const LANES: usize = 1;
     const BLOCKED: bool = false;
     const TILE_ROWS: usize = 1;
@@ -30,8 +30,8 @@ impl<const LONG: bool> Simd for Lane<LONG> {
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Lane<false> {
-        Lane {}
+    fn half(self) -> Scalar<false> {
+        Scalar {}
     }
     #[inline(never)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -50,7 +50,7 @@ impl<const LONG: bool> Simd for Lane<LONG> {
         if inner == 0 {
             return;
         }
-        // Several numbers are loaded by one instruction, which the compiler does not do here;
+        // Unrolled numbers are loaded by one instruction, which the compiler does not do here;
         // VMLA rounds the product before it adds it.
         // SAFETY: reads what the caller says, and reads and writes the sums.
         unsafe {
@@ -171,15 +171,15 @@ impl<const LONG: bool> Simd for Lane<LONG> {
         f32::from_bits(a.to_bits() & !SIGN)
     }
     #[inline(always)]
-    fn with_sign(self, magnitude: f32, sign: f32) -> f32 {
+    fn copysign(self, magnitude: f32, sign: f32) -> f32 {
         f32::from_bits(magnitude.to_bits() | (sign.to_bits() & SIGN))
     }
     #[inline(always)]
-    fn if_less(self, a: f32, b: f32, then: f32, otherwise: f32) -> f32 {
+    fn select_lt(self, a: f32, b: f32, then: f32, otherwise: f32) -> f32 {
         if a < b { then } else { otherwise }
     }
     #[inline(always)]
-    fn exp2_of_magic(self, t: f32) -> f32 {
+    fn exp2_int(self, t: f32) -> f32 {
         f32::from_bits((t.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
     }
 }
@@ -205,7 +205,7 @@ fn tanh(x: f32) -> f32 {
     } else {
         tanh_large(s, a)
     };
-    s.with_sign(magnitude, x)
+    s.copysign(magnitude, x)
 }
 
 /// The unit's instruction where there is one: it rounds as `libm` does, in a hundredth of

@@ -1,11 +1,11 @@
-//! Several vectors that go through the same operations side by side, so that the
+//! Unrolled vectors that go through the same operations side by side, so that the
 //! latency of one hides behind the others.
 
 use super::{Simd, does_not_join};
 
 /// `N` vectors of another level as one of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Several<S, const N: usize>(pub S);
+pub(crate) struct Unrolled<S, const N: usize>(pub S);
 
 macro_rules! lane_by_lane {
     ($($name:ident($a:ident $(, $more:ident)*);)*) => {$(
@@ -32,17 +32,17 @@ macro_rules! long_functions {
                 return a;
             }
             if const { S::JOINS && N == 2 } {
-                return self.parted(Several::<S::Twice, 1>(self.0.twice()).$name(self.joined(a)));
+                return self.parted(Unrolled::<S::Twice, 1>(self.0.twice()).$name(self.joined(a)));
             }
             if const { S::JOINS && N > 2 && N <= 4 } {
-                return self.parted(Several::<S::Twice, 2>(self.0.twice()).$name(self.joined(a)));
+                return self.parted(Unrolled::<S::Twice, 2>(self.0.twice()).$name(self.joined(a)));
             }
             super::math::$name(self, a)
         }
     )*};
 }
 
-impl<S: Simd, const N: usize> Several<S, N> {
+impl<S: Simd, const N: usize> Unrolled<S, N> {
     /// The vectors as `PAIRS` of twice the lanes, the last one twice if they are odd.
     #[inline(always)]
     fn joined<const PAIRS: usize>(self, vectors: [S::V; N]) -> [<S::Twice as Simd>::V; PAIRS] {
@@ -73,10 +73,10 @@ impl<S: Simd, const N: usize> Several<S, N> {
     }
 }
 
-impl<S: Simd, const N: usize> Simd for Several<S, N> {
+impl<S: Simd, const N: usize> Simd for Unrolled<S, N> {
     type V = [S::V; N];
     type Mask = [S::Mask; N];
-    type Narrow = Self;
+    type Half = Self;
     const LANES: usize = N * S::LANES;
     const BLOCKED: bool = S::BLOCKED;
     const TILE_ROWS: usize = S::TILE_ROWS;
@@ -85,7 +85,7 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Self {
+    fn half(self) -> Self {
         self
     }
     #[inline(always)]
@@ -93,8 +93,8 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
         self.0.vectorize(f)
     }
     #[inline(always)]
-    fn fetch(self, p: *const f32) {
-        self.0.fetch(p);
+    fn prefetch(self, p: *const f32) {
+        self.0.prefetch(p);
     }
     long_functions! { exp; sigmoid; tanh; }
 
@@ -156,8 +156,8 @@ impl<S: Simd, const N: usize> Simd for Several<S, N> {
         min(a, b);
         max(a, b);
         abs(a);
-        with_sign(magnitude, sign);
-        if_less(a, b, then, otherwise);
-        exp2_of_magic(t);
+        copysign(magnitude, sign);
+        select_lt(a, b, then, otherwise);
+        exp2_int(t);
     }
 }

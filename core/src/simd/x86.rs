@@ -70,7 +70,7 @@ macro_rules! vex {
     ($token:ident, $lanes:literal, { $($own:tt)* }) => {
         impl Simd for $token {
             type V = Floats;
-            type Narrow = Fma128;
+            type Half = Fma128;
             const LANES: usize = $lanes;
             const BLOCKED: bool = $lanes > 4;
             const TILE_ROWS: usize = 6;
@@ -78,7 +78,7 @@ macro_rules! vex {
             $($own)*
 
             #[inline(always)]
-            fn narrow(self) -> Fma128 {
+            fn half(self) -> Fma128 {
                 Fma128(())
             }
             #[inline(always)]
@@ -87,15 +87,15 @@ macro_rules! vex {
                 unsafe { vectorize_avx2(f) }
             }
             #[inline(always)]
-            fn rolled(self, rounds: usize) -> usize {
-                rolled(rounds)
+            fn opaque(self, rounds: usize) -> usize {
+                opaque(rounds)
             }
             operations! { unsafe:
                 load(p: *const f32) -> Floats = loadu_ps(p);
                 store(p: *mut f32, v: Floats) = storeu_ps(p, v);
             }
             operations! {
-                fetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+                prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
                 splat(x: f32) -> Floats = set1_ps(x);
                 add(a: Floats, b: Floats) -> Floats = add_ps(a, b);
                 sub(a: Floats, b: Floats) -> Floats = sub_ps(a, b);
@@ -106,11 +106,11 @@ macro_rules! vex {
                 min(a: Floats, b: Floats) -> Floats = min_ps(a, b);
                 max(a: Floats, b: Floats) -> Floats = max_ps(a, b);
                 abs(a: Floats) -> Floats = andnot_ps(cast_to_floats(set1_epi32(SIGN)), a);
-                with_sign(m: Floats, sign: Floats) -> Floats =
+                copysign(m: Floats, sign: Floats) -> Floats =
                     or_ps(m, and_ps(cast_to_floats(set1_epi32(SIGN)), sign));
-                if_less(a: Floats, b: Floats, then: Floats, otherwise: Floats) -> Floats =
+                select_lt(a: Floats, b: Floats, then: Floats, otherwise: Floats) -> Floats =
                     blendv_ps(otherwise, then, cmp_ps::<_CMP_LT_OQ>(a, b));
-                exp2_of_magic(t: Floats) -> Floats = cast_to_floats(add_epi32(
+                exp2_int(t: Floats) -> Floats = cast_to_floats(add_epi32(
                     slli_epi32::<23>(cast_to_integers(t)),
                     set1_epi32(ONE)
                 ));
@@ -201,7 +201,7 @@ mod ymm {
 impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
-    type Narrow = Avx2;
+    type Half = Avx2;
     const LANES: usize = 16;
     const BLOCKED: bool = true;
     const TILE_ROWS: usize = 14;
@@ -209,7 +209,7 @@ impl Simd for Avx512 {
     does_not_join!();
 
     #[inline(always)]
-    fn narrow(self) -> Avx2 {
+    fn half(self) -> Avx2 {
         Avx2(())
     }
     #[inline(always)]
@@ -223,8 +223,8 @@ impl Simd for Avx512 {
         unsafe { vectorize_avx512(f) }
     }
     #[inline(always)]
-    fn rolled(self, rounds: usize) -> usize {
-        rolled(rounds)
+    fn opaque(self, rounds: usize) -> usize {
+        opaque(rounds)
     }
     operations! { unsafe:
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
@@ -234,7 +234,7 @@ impl Simd for Avx512 {
     }
     operations! {
         mask(lanes: usize) -> __mmask16 = ((1u32 << lanes) - 1) as __mmask16;
-        fetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
@@ -246,22 +246,22 @@ impl Simd for Avx512 {
         max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
         // AVX-512F has the bitwise operations on integers only.
-        with_sign(m: __m512, sign: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_or_si512(
+        copysign(m: __m512, sign: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_or_si512(
             _mm512_castps_si512(m),
             _mm512_and_si512(_mm512_set1_epi32(SIGN), _mm512_castps_si512(sign))
         ));
-        if_less(a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 =
+        select_lt(a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 =
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then);
-        exp2_of_magic(t: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_add_epi32(
+        exp2_int(t: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_add_epi32(
             _mm512_slli_epi32::<23>(_mm512_castps_si512(t)),
             _mm512_set1_epi32(ONE)
         ));
     }
 }
 
-/// [`Simd::rolled`]: nothing for the processor to do.
+/// [`Simd::opaque`]: nothing for the processor to do.
 #[inline(always)]
-fn rolled(mut rounds: usize) -> usize {
+fn opaque(mut rounds: usize) -> usize {
     // SAFETY: no instruction; the compiler takes the number for one that may have changed.
     unsafe {
         core::arch::asm!("/* {} */", inout(reg) rounds, options(pure, nomem, nostack, preserves_flags));

@@ -1,10 +1,10 @@
 //! The dense read-out y = x·W + b: forward and backward over rows.
 
 use crate::error::{ShapeError, check_len};
-use crate::layout::{Cut, DenseShape};
-use crate::gemm::{Sizes, Start, Walk, matmul, matmul_here};
-use crate::simd::{Simd, dispatch};
 use crate::gemm::transpose::transpose;
+use crate::gemm::{Init, MatRef, Sizes, gemm, gemm_inline};
+use crate::layout::{Cut, DenseShape};
+use crate::simd::{Simd, dispatch};
 
 /// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`.
 #[inline(always)]
@@ -23,8 +23,8 @@ pub(crate) fn forward_rows<S: Simd>(
         n: outputs,
         k: inputs,
     };
-    let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, outputs));
-    matmul(s, sizes, x, kernel, Start::Row(bias), y);
+    let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(kernel, outputs));
+    gemm(s, sizes, x, kernel, Init::Bias(bias), y);
 }
 
 /// [`forward_rows`] for one row of few numbers, as a part of the caller.
@@ -37,8 +37,8 @@ pub(crate) fn step_row<S: Simd>(s: S, shape: DenseShape, params: &[f32], x: &[f3
         n: outputs,
         k: inputs,
     };
-    let (x, kernel) = (Walk::rows(x, inputs), Walk::rows(kernel, outputs));
-    matmul_here(s, sizes, x, kernel, Start::Row(bias), y);
+    let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(kernel, outputs));
+    gemm_inline(s, sizes, x, kernel, Init::Bias(bias), y);
 }
 
 /// The gradients: `gradients` accumulates dW and db, rows from the last to the
@@ -58,27 +58,27 @@ pub(crate) fn backward_rows<S: Simd>(
     let DenseShape { inputs, outputs } = shape;
     let (kernel, _) = params.cut(shape.kernel_len());
     let (dkernel, dbias) = gradients.cut(shape.kernel_len());
-    let dy_backwards = Walk::rows_backwards(dy, outputs);
+    let dy_backwards = MatRef::reversed_rows(dy, outputs);
 
     let sizes = Sizes {
         m: inputs,
         n: outputs,
         k: rows,
     };
-    let columns = Walk::rows_backwards(x, inputs).transposed();
-    matmul(s, sizes, columns, dy_backwards, Start::Output, dkernel);
+    let columns = MatRef::reversed_rows(x, inputs).transposed();
+    gemm(s, sizes, columns, dy_backwards, Init::Accumulate, dkernel);
 
     let sizes = Sizes {
         m: 1,
         n: outputs,
         k: rows,
     };
-    matmul(
+    gemm(
         s,
         sizes,
-        Walk::constant(&[1.0]),
+        MatRef::constant(&[1.0]),
         dy_backwards,
-        Start::Output,
+        Init::Accumulate,
         dbias,
     );
 
@@ -88,8 +88,8 @@ pub(crate) fn backward_rows<S: Simd>(
         n: inputs,
         k: outputs,
     };
-    let kernel = Walk::rows(transposed, inputs);
-    matmul(s, sizes, Walk::rows(dy, outputs), kernel, Start::Zero, dx);
+    let kernel = MatRef::rows(transposed, inputs);
+    gemm(s, sizes, MatRef::rows(dy, outputs), kernel, Init::Zero, dx);
 }
 
 /// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten, with W `[I, O]` and b `[O]` in `params`.

@@ -1,8 +1,8 @@
 //! Weights to start from.
 
 use crate::error::{ShapeError, check_len};
-use crate::layout::{Cut, DenseShape, LayerShape, NetworkShape, Params};
 use crate::layout::split::take;
+use crate::layout::{Cut, DenseShape, LayerShape, NetworkShape, Params};
 
 /// Fills `values` uniformly from ±√(6 / (fan_in + fan_out)) (Glorot and Bengio
 /// 2010); `random` gives numbers from 0 up to, not including, 1.

@@ -11,9 +11,9 @@
 //! are, the error is that of a block. It is at most 4,096 roundings, 2.4e-4 of the loss; that of a
 //! million and of twenty million random rows is 2e-7.
 
-use crate::layout::split::chunks;
-use crate::simd::map::{Block, CHAINS, Elementwise, for_each_block, sum_of_squares};
 use crate::error::{ShapeError, check_len};
+use crate::layout::split::exact_chunks;
+use crate::simd::map::{Block, CHAINS, Elementwise, for_each_block, sum_of_squares};
 use crate::simd::{Simd, dispatch};
 
 /// The label of a row that does not count, as that of padding. No class has this number.
@@ -69,11 +69,11 @@ pub(crate) fn softmax_rows<S: Simd>(s: S, classes: usize, logits: &mut [f32]) {
     if classes == 0 {
         return;
     }
-    for row in chunks(&mut *logits, classes) {
+    for row in exact_chunks(&mut *logits, classes) {
         shift(row);
     }
     for_each_block(s, logits.len(), &mut Exp(logits));
-    for row in chunks(&mut *logits, classes) {
+    for row in exact_chunks(&mut *logits, classes) {
         let total = 1.0 + rest_of(row);
         for p in row {
             *p /= total;
@@ -115,7 +115,7 @@ struct Exp<'a>(&'a mut [f32]);
 
 impl Elementwise for Exp<'_> {
     #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let x = at.load(self.0);
         at.store(self.0, s.exp(x));
     }
@@ -170,7 +170,7 @@ pub(crate) fn cross_entropy_rows<S: Simd>(
     // loss = ln Σ exp(z) − z[label] = ln(1 + rest) − (z[label] − max z). The last
     // part is kept in the row's first gradient until the exponentials are there.
     let mut counted = 0usize;
-    let rows = chunks(&mut *logits, classes).zip(chunks(&mut *dlogits, classes));
+    let rows = exact_chunks(&mut *logits, classes).zip(exact_chunks(&mut *dlogits, classes));
     for ((z, dz), &label) in rows.zip(labels) {
         shift(z);
         counted += usize::from(label != IGNORE);
@@ -185,7 +185,7 @@ pub(crate) fn cross_entropy_rows<S: Simd>(
     let mut loss = 0.0;
     // Π (1 + rest) − 1: one logarithm for as many rows as fit.
     let mut grown = 0.0;
-    let rows = chunks(&mut *logits, classes).zip(chunks(&mut *dlogits, classes));
+    let rows = exact_chunks(&mut *logits, classes).zip(exact_chunks(&mut *dlogits, classes));
     for (row, ((p, dz), &label)) in rows.zip(labels).enumerate() {
         if row % BLOCK_ROWS == 0 {
             total.add(loss + libm::log1pf(grown));
@@ -364,7 +364,10 @@ impl SquaredError<'_> {
         let mut counted = y.len();
         if let Some(mask) = self.mask {
             // Zeros leave no trace in the sum, and stay the gradient.
-            for (dy, _) in chunks(&mut *dy, width).zip(mask).filter(|&(_, &m)| m == 0) {
+            for (dy, _) in exact_chunks(&mut *dy, width)
+                .zip(mask)
+                .filter(|&(_, &m)| m == 0)
+            {
                 dy.fill(0.0);
                 counted -= width;
             }

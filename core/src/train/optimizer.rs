@@ -23,9 +23,9 @@
 //! | [`RmsProp`] | mean square starts at 1, epsilon 1e-10 inside the root, decay 0.9 | starts at 0, epsilon 1e-8 outside, decay 0.99 |
 //! | [`Momentum`] | the same | the same, without dampening |
 
-use crate::simd::map::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
 use crate::error::ShapeError;
 use crate::layout::Cut;
+use crate::simd::map::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
 use crate::simd::{Simd, dispatch};
 
 /// Plain gradient descent: w −= η·g. No slots.
@@ -303,7 +303,7 @@ fn largest(values: &[f32]) -> f32 {
 
 impl<R: Rule> Elementwise for Update<'_, R> {
     #[inline(always)]
-    fn block<S: Simd, const WHOLE: bool>(&mut self, s: S, at: Block<S, WHOLE>) {
+    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let mut slots = [s.splat(0.0); 2];
         for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
             *v = at.load(slot);
