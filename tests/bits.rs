@@ -6,7 +6,7 @@ use fused_lstm::optimizer::{
 };
 use fused_lstm::{
     Classifier, Extent, Flat, LayerShape, LayerUnits, Level, Lstm, LstmState, Model, Network,
-    NetworkShape, Packed, PackedModel, Stack, Turn, activation, init, loss,
+    NetworkShape, Packed, PackedModel, Stack, Zigzag, activation, init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -466,7 +466,7 @@ fn packed_weights_give_the_same_bits() {
         }
         let packed = Packed::new(&net);
         each_level(|_| {
-            let mut turn = Turn::default();
+            let mut turn = Zigzag::default();
             let (mut state, mut packed_state) = (N::State::<B>::ZERO, N::State::<B>::ZERO);
             let (mut y, mut packed_y) = (N::Output::<1, B>::ZERO, N::Output::<1, B>::ZERO);
             for _ in 0..3 {
@@ -565,7 +565,7 @@ fn copies_of_packed_units_are_right_at_any_place() {
         let part = LayerUnits::new(layer, 7, packed).unwrap();
         let (mut sums, mut c, mut own) = ([0.0; 28], [0.5; 7], [0.0; 7]);
         part.input_sums(1, &x, &mut sums).unwrap();
-        let turn = &mut Turn::default();
+        let turn = &mut Zigzag::default();
         part.step(1, &h, &mut sums, &mut c, &mut own, turn).unwrap();
         bits(&[&sums[..], &c, &own].concat())
     };

@@ -2,7 +2,7 @@
 
 use fused_lstm::{
     Extent, Flat, LayerShape, LayerUnits, Lstm, LstmState, Model, Network, NetworkShape, Packed,
-    PackedModel, SMALLEST_STATE, Turn,
+    PackedModel, SMALLEST_STATE, Zigzag,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
@@ -138,7 +138,7 @@ fn fixed_layers_and_units_hold_the_bound() {
         let x = [0.7, -0.9];
         each_level(|_| {
             let (mut fixed, mut streamed) = (LstmState::<1, H>::ZERO, LstmState::<1, H>::ZERO);
-            let (mut in_units, mut turn) = (LstmState::<1, H>::ZERO, Turn::default());
+            let (mut in_units, mut turn) = (LstmState::<1, H>::ZERO, Zigzag::default());
             let mut zeros = 0;
             for _ in 0..4 {
                 let h_before = in_units.h;

@@ -7,7 +7,7 @@ use fused_lstm::loss::softmax;
 use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
     Aligned, Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, NetworkShape,
-    Packed, PackedModel, Stack, Turn,
+    Packed, PackedModel, Stack, Zigzag,
 };
 use fused_lstm_driver::parallel::{GradientParts, InferParts};
 use fused_lstm_driver::units::{self, InferUnits};
@@ -378,7 +378,7 @@ struct PackedSteps<N: Network> {
     x: Box<Aligned<N::Input<1, 1>>>,
     state: Box<Aligned<N::State<1>>>,
     y: Box<Aligned<N::Output<1, 1>>>,
-    turn: Turn,
+    turn: Zigzag,
 }
 
 impl<N: Network> PackedSteps<N> {
@@ -391,7 +391,7 @@ impl<N: Network> PackedSteps<N> {
             x: boxed(&numbers.x),
             state: zeroed_box(),
             y: zeroed_box(),
-            turn: Turn::default(),
+            turn: Zigzag::default(),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! `Effect` owns everything that a call needs, weights and state, as plain arrays. A call does not
 //! allocate and takes no lock.
 
-use fused_lstm::{Dense, Flat, Lstm, LstmState, Network, Packed, Turn};
+use fused_lstm::{Dense, Flat, Lstm, LstmState, Network, Packed, Zigzag};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ struct Effect {
     layer: Packed<Layer>,
     head: Dense<H, 1>,
     state: LstmState<1, H>,
-    turn: Turn,
+    turn: Zigzag,
 }
 
 impl Effect {
@@ -31,7 +31,7 @@ impl Effect {
             layer: Packed::new(layer),
             head,
             state: LstmState::ZERO,
-            turn: Turn::default(),
+            turn: Zigzag::default(),
         }
     }
 

@@ -15,7 +15,7 @@
 //! smallest subnormal; both infinities give the limits.
 
 use crate::simd::map::{Block, Elementwise, for_each_block};
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Simd, dispatch_inline};
 
 macro_rules! on_slices {
     ($($(#[$doc:meta])* $name:ident, $function:ident, $kernel:ident;)*) => {$(
@@ -31,7 +31,7 @@ macro_rules! on_slices {
 
         $(#[$doc])*
         pub fn $name(values: &mut [f32]) {
-            dispatch!(s => for_each_block(s, values.len(), &mut $kernel(values)));
+            dispatch_inline!(s => for_each_block(s, values.len(), &mut $kernel(values)));
         }
     )*};
 }

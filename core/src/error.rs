@@ -99,3 +99,13 @@ pub(crate) fn check_len(what: &'static str, expected: usize, got: usize) -> Resu
         })
     }
 }
+
+/// The first wrong length of several, each with what it is the length of, what is expected and what
+/// came: one function, because these checks are many.
+#[inline(never)]
+pub(crate) fn check_lens(lens: &[(&'static str, usize, usize)]) -> Result<(), ShapeError> {
+    for &(what, expected, got) in lens {
+        check_len(what, expected, got)?;
+    }
+    Ok(())
+}

@@ -30,27 +30,29 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`layout`] | shapes, the length of every buffer, named views |
-//! | `network`, `classifier` | the fixed-size door: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`] |
-//! | `model` | the run-time door: [`Model`] |
-//! | `sequence` | one layer over time: inference, forward, backward |
-//! | `cell` | one layer, one step: forward beside backward |
-//! | `gemm`, `tile`, `sweep`, `blocked`, `panels`, `transpose` | the matrix product and its ways to walk |
-//! | `packed` | weights in the order in which a stream reads them: [`Packed`] |
-//! | `packed_model` | the same for sequences behind the run-time door: [`PackedModel`] |
-//! | `layer_units` | some of a layer's units, for a core of its own: [`LayerUnits`] |
-//! | [`activation`] | exp, sigmoid, tanh |
-//! | [`dense`], [`loss`], [`optimizer`], [`init`] | what training needs around the layers |
-//! | `apart` | passes shared by all layers where code must be small |
-//! | `chunks`, `flat`, `aligned` | buffers: parts of one width, arrays as slices, [`Aligned`] |
-//! | `simd` | the vector trait, the levels, and the choice between them ([`Level`]) |
-//! | `c` (feature `c`) | the run-time door as functions of the C ABI |
+//! | [`layout`] | shapes, the length of every buffer, views, buffers as parts |
+//! | `simd` | the vector operations of every [`Level`], the choice between the levels, activations |
+//! | [`activation`] | exp, sigmoid, tanh over slices |
+//! | `gemm` | the matrix product: micro-kernel, packing, and the ways through the operands |
+//! | `lstm` | a layer: the equations of a cell, a step, the passes over time, where weights are |
+//! | `train` | [`dense`], [`loss`], [`optimizer`], [`init`]: what training needs around the layers |
+//! | `fixed` | the const-generic API: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`], [`Packed`] |
+//! | `model` | the run-time API: [`Model`], [`PackedModel`] |
+//! | `c` (feature `c`) | the run-time API as functions of the C ABI |
 //!
-//! Unsafe code stands in `simd`, `cell`, `backward`, `elementwise`, `flat`, `c`, in the modules of the
-//! matrix product, and in one line each of `packed` and `aligned`.
+//! A module imports only from those above it. Unsafe code stands in the files of `simd` that hold
+//! instructions, in `gemm::micro`, `gemm::pack`, `lstm::tile` and `layout::flat`, and in `c`.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(any(
+        target_feature = "sse2",
+        target_feature = "neon",
+        target_feature = "simd128"
+    )),
+    allow(dead_code, reason = "where there is one lane, what takes vectors")
+)]
 
 #[cfg(test)]
 extern crate std;

@@ -8,7 +8,7 @@
 use crate::Error;
 use crate::exchange::{Ending, Exchange, LINE};
 use crate::parallel::{check, cut_rows, gather, scatter};
-use fused_lstm::{LayerShape, LayerUnits, Model, NetworkShape, ShapeError, Turn};
+use fused_lstm::{LayerShape, LayerUnits, Model, NetworkShape, ShapeError, Zigzag};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ struct LayerPart {
     c: Vec<f32>,
     /// Before the first step, `[B, H]`, of all units.
     h: Vec<f32>,
-    turn: Turn,
+    turn: Zigzag,
 }
 
 /// The units of each part: whole lines, as equal as they can be.
@@ -262,7 +262,7 @@ impl Part {
                 packed,
                 c: vec![0.0; batch * units.len()],
                 h: vec![0.0; batch * layer.hidden],
-                turn: Turn::default(),
+                turn: Zigzag::default(),
                 all,
                 units,
             });

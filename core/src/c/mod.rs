@@ -1,4 +1,4 @@
-//! The run-time door for C: inference and training as functions over the caller's buffers.
+//! The run-time API for C: inference and training as functions over the caller's buffers.
 //!
 //! `core/examples/c` has the header, the static library and a program. No function keeps
 //! anything of the caller's, allocates or panics. Each returns a [`Status`]; if it is not `OK`,
@@ -123,11 +123,11 @@ pub struct Lengths {
     /// What squared error is taken of, and its targets: the head's outputs `[steps, batch, classes]`,
     /// or `y` if there is no head.
     pub outputs: usize,
-    /// PackBuffer for inference.
+    /// Room for inference.
     pub scratch: usize,
-    /// PackBuffer for training: what the forward pass leaves to the backward pass.
+    /// Room for training: what the forward pass leaves to the backward pass.
     pub cache: usize,
-    /// PackBuffer for training: the backward pass.
+    /// Room for training: the backward pass.
     pub workspace: usize,
 }
 

@@ -1,11 +1,11 @@
-//! The fixed-size door to the dense head: alone, and on top of LSTM layers as a
+//! The const-generic API of the dense head: alone, and on top of LSTM layers as a
 //! classifier that trains.
 
 use super::network::Network;
 use crate::error::ShapeError;
 use crate::layout::DenseShape;
 use crate::layout::flat::{Flat, flat};
-use crate::simd::dispatch;
+use crate::simd::{dispatch, dispatch_inline};
 use crate::train::dense::{backward_rows, forward_rows, step_row};
 use crate::train::init;
 use crate::train::loss::{check_labels, cross_entropy_rows, softmax_rows};
@@ -60,7 +60,7 @@ impl<const I: usize, const O: usize> Dense<I, O> {
     ) -> [[[f32; O]; B]; T] {
         let mut y = [[[0.0; O]; B]; T];
         let (params, x, to) = (self.as_flat(), x.as_flat(), y.as_flat_mut());
-        dispatch!(s => forward_rows(s, Self::SHAPE, T * B, params, x, to));
+        dispatch!(s => forward_rows(s, Self::SHAPE, T * B, params, x, to, &mut []));
         y
     }
 
@@ -88,7 +88,7 @@ impl<const I: usize, const O: usize> Dense<I, O> {
         let (gradients, to) = (gradients.as_flat_mut(), dx.as_flat_mut());
         let transposed = transposed.as_flat_mut();
         dispatch!(s => backward_rows(
-            s, Self::SHAPE, T * B, params, x, dy, gradients, to, transposed
+            s, Self::SHAPE, T * B, params, x, dy, gradients, to, transposed, &mut []
         ));
         dx
     }
@@ -136,7 +136,7 @@ pub struct Classifier<N, const H: usize, const C: usize> {
     pub dense: Dense<H, C>,
 }
 
-/// PackBuffer for [`Classifier::loss_gradient`]; `W` is the layers' own.
+/// Room for [`Classifier::loss_gradient`]; `W` is the layers' own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassifierWorkspace<W, const T: usize, const B: usize, const H: usize, const C: usize> {
@@ -184,7 +184,7 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
         scratch: &mut N::Scratch<T, B>,
     ) {
         const { Self::FITS };
-        dispatch!(s => {
+        dispatch_inline!(s => {
             let (x, y) = (x.as_flat(), y.as_flat_mut());
             let (shape, head) = (Dense::<H, C>::SHAPE, self.dense.as_flat());
             let probabilities = probabilities.as_flat_mut();
@@ -193,7 +193,7 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
             if const { T * B == 1 && C <= 4 && H <= 32 } {
                 step_row(s, shape, head, y, probabilities);
             } else {
-                forward_rows(s, shape, T * B, head, y, probabilities);
+                forward_rows(s, shape, T * B, head, y, probabilities, &mut []);
             }
             softmax_rows(s, C, probabilities);
         });
@@ -239,9 +239,11 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
             self.lstm.forward_with::<_, T, B>(s, x, state, cache);
 
             let y = N::output(cache).as_flat();
-            forward_rows(s, shape, rows, head, y, probabilities);
-            let loss = cross_entropy_rows(s, C, probabilities, labels, dlogits);
-            backward_rows(s, shape, rows, head, y, dlogits, dhead, dy, transposed);
+            forward_rows(s, shape, rows, head, y, probabilities, &mut []);
+            let loss = cross_entropy_rows(C, probabilities, labels, dlogits);
+            backward_rows(
+                s, shape, rows, head, y, dlogits, dhead, dy, transposed, &mut [],
+            );
 
             self.lstm.backward_with::<_, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
             loss

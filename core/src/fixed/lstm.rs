@@ -2,12 +2,13 @@
 
 use super::network::Network;
 use crate::layout::flat::{Flat, flat};
-use crate::layout::split::copy;
+use crate::layout::split::copy_prefix;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
-use crate::lstm::step::step;
-use crate::lstm::weights::{Order, Panels, pack_layer};
-use crate::lstm::{layer, outlined};
-use crate::simd::{Filled, Simd};
+use crate::lstm::layer::{self, BackwardProducts, BackwardSteps, Forward, Infer, Passes};
+use crate::lstm::step::{self, Steps as _};
+use crate::lstm::tile::{FromBias, Step};
+use crate::lstm::weights::{Kernels, Panels, pack_gates};
+use crate::simd::{Scalar, Simd, UNITS};
 use crate::train::init;
 
 /// One LSTM layer of `I` inputs and `H` hidden units: its parameters, or their
@@ -63,7 +64,7 @@ pub struct LstmCache<const T: usize, const B: usize, const H: usize> {
     pub h: [[[f32; H]; B]; T],
 }
 
-/// PackBuffer for an [`Lstm`]'s kernel transposed.
+/// Room for an [`Lstm`]'s kernel transposed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LstmWorkspace<const I: usize, const H: usize> {
@@ -80,26 +81,36 @@ flat! {
     [const I: usize, const H: usize] LstmWorkspace<I, H> { input, recurrent };
 }
 
-/// Runs the body with `$v` for the vectors that the units fill exactly, if there are such, and
-/// `$s` if there are none.
-macro_rules! with_filled {
-    ($s:ident, |$v:ident| $body:expr) => {{
-        let (half, quarter) = ($s.half(), $s.half().half());
-        if const { S::LONG && H < 16 } {
-            let $v = half;
-            $body
-        } else if const { !S::SMALL && H == <<S::Half as Simd>::Half as Simd>::LANES && I <= 4 * H }
-        {
-            let $v = Filled(quarter);
-            $body
-        } else if const { !S::SMALL && H == S::Half::LANES && I <= 4 * H } {
-            let $v = Filled(half);
+/// Runs `$body` with the level `$s`, or where there is one lane with that for few units, if they are.
+macro_rules! by_units {
+    ($s:ident => $body:expr) => {
+        if const { S::LANES == 1 && H < UNITS } {
+            let $s = Scalar::<false> {};
             $body
         } else {
-            let $v = $s;
             $body
         }
-    }};
+    };
+}
+
+/// Runs and returns `$body` for one row with the vectors `$s` that the units fill exactly, if there
+/// are such: as a part of the caller, because a step waits for a call.
+macro_rules! if_filled {
+    ($rows:expr, $s:ident => $body:expr) => {
+        if const { S::LANES > 1 && $rows == 1 && I <= 4 * H } {
+            if const { H == <<S::Half as Simd>::Half as Simd>::LANES } {
+                let $s = $s.half().half();
+                return $body;
+            }
+            if const { H == S::Half::LANES } {
+                let $s = $s.half();
+                return $body;
+            }
+            if const { H == S::LANES } {
+                return $body;
+            }
+        }
+    };
 }
 
 impl<const I: usize, const H: usize> Lstm<I, H> {
@@ -117,6 +128,16 @@ impl<const I: usize, const H: usize> Lstm<I, H> {
     #[inline(always)]
     fn params(&self) -> Params<&[f32]> {
         Params::cut(Self::SHAPE, self.as_flat())
+    }
+}
+
+impl<const B: usize, const H: usize> LstmState<B, H> {
+    #[inline(always)]
+    fn view(&mut self) -> StateView<&mut [f32]> {
+        StateView {
+            c: self.c.as_flat_mut(),
+            h: self.h.as_flat_mut(),
+        }
     }
 }
 
@@ -140,37 +161,45 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
 
     fn pack(&mut self, net: &Self) {
         let params = Params::cut(Self::SHAPE, self.as_flat_mut());
-        pack_layer(Self::SHAPE, params, net.params());
+        pack_gates(Self::SHAPE, params, net.params());
     }
 
     #[inline(always)]
-    fn step_packed_with<S: Simd, const B: usize>(
+    fn step_packed_with<S: Passes, const B: usize>(
         &self,
         s: S,
         x: &[f32],
         state: &mut LstmState<B, H>,
         y: &mut [f32],
         _: &mut [f32; 0],
-        backwards: bool,
+        descending: bool,
     ) {
         let (c, h) = (state.c.as_flat_mut(), state.h.as_flat_mut());
-        let how = (Order::Panels, backwards);
-        with_filled!(s, |v| step(
-            v,
-            Self::SHAPE,
-            B,
-            how,
-            self.params(),
+        let params = self.params();
+        let step = Step::from_bias(FromBias {
+            batch: B,
+            inputs: I,
+            hidden: H,
+            kernels: Kernels::gate_panels(Self::SHAPE, params),
+            bias: params.bias,
             x,
-            h,
+            h_before: h,
             c,
-            y
-        ));
-        copy(h, y);
+            h: &mut *y,
+        });
+        let Some(mut step) = step else {
+            return;
+        };
+        if_filled!(B, s => {
+            step::filled(s, &mut step);
+            copy_prefix(h, y);
+        });
+        by_units!(s => s.step(&mut step, descending));
+        copy_prefix(h, y);
     }
 
     #[inline(always)]
-    fn infer_with<S: Simd, const T: usize, const B: usize>(
+    fn infer_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -178,27 +207,35 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         y: &mut [f32],
         _: &mut [f32; 0],
     ) {
-        let state = StateView {
-            c: state.c.as_flat_mut(),
-            h: state.h.as_flat_mut(),
-        };
-        let extent = Extent { steps: T, batch: B };
-        let params = self.params();
-        let room: (&mut [f32], _) = (&mut [], Panels::PackBuffer(&mut []));
-        with_filled!(s, |v| layer::infer::<_, true>(
-            v,
-            Self::SHAPE,
-            extent,
-            params,
+        let args = Infer {
+            shape: Self::SHAPE,
+            extent: Extent { steps: T, batch: B },
+            params: self.params(),
             x,
-            state,
+            state: state.view(),
             y,
-            room
+            preact: &mut [],
+            panels: Panels::Room(&mut []),
+            scratch: &mut [],
+        };
+        if_filled!(B, s => layer::infer_fused(
+            args,
+            #[inline(always)]
+            |step| step::filled(s, step),
         ));
+        if const { Self::SHAPE.is_wide() } {
+            by_units!(s => s.infer(args));
+        } else {
+            by_units!(s => layer::infer_fused(
+                args,
+                #[inline(always)]
+                |step| s.step(step, false),
+            ));
+        }
     }
 
     #[inline(always)]
-    fn forward_with<S: Simd, const T: usize, const B: usize>(
+    fn forward_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -206,26 +243,21 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
         cache: &mut LstmCache<T, B, H>,
     ) {
         let extent = Extent { steps: T, batch: B };
-        let state = StateView {
-            c: state.c.as_flat_mut(),
-            h: state.h.as_flat_mut(),
-        };
-        let cache = CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut());
-        let (shape, params) = (Self::SHAPE, self.params());
-        with_filled!(s, |v| outlined::forward(
-            (s, v),
-            shape,
+        let args = Forward {
+            shape: Self::SHAPE,
             extent,
-            params,
+            params: self.params(),
             x,
-            state,
-            cache,
-            &mut []
-        ));
+            state: state.view(),
+            cache: CacheView::cut(Self::SHAPE, extent, cache.as_flat_mut()),
+            panels: &mut [],
+            scratch: &mut [],
+        };
+        by_units!(s => s.forward(args));
     }
 
     #[inline(always)]
-    fn backward_with<S: Simd, const T: usize, const B: usize>(
+    fn backward_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -238,25 +270,33 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
     ) {
         let (shape, params) = (Self::SHAPE, self.params());
         let extent = Extent { steps: T, batch: B };
-        let dstate = StateView {
-            c: dstate.c.as_flat_mut(),
-            h: dstate.h.as_flat_mut(),
-        };
-        let recurrent = workspace.recurrent.as_flat_mut();
-        let view = CacheView::cut(shape, extent, cache.as_flat_mut());
-        with_filled!(s, |v| outlined::backward_steps(
-            (s, v),
+        // Each half transposes one kernel, and has room for products where the other's was or will
+        // be.
+        let (input, recurrent) = (
+            workspace.input.as_flat_mut(),
+            workspace.recurrent.as_flat_mut(),
+        );
+        let args = BackwardSteps {
             shape,
             extent,
             params,
-            view,
+            cache: CacheView::cut(shape, extent, cache.as_flat_mut()),
             dy,
-            dstate,
-            recurrent
-        ));
-        let view = CacheView::cut(shape, extent, cache.as_flat());
-        let gradients = Params::cut(shape, gradients.as_flat_mut());
-        let dx = dx.map(|dx| (dx, workspace.input.as_flat_mut()));
-        outlined::backward_products((s, s), shape, extent, params, x, view, gradients, dx);
+            dstate: dstate.view(),
+            transposed: &mut *recurrent,
+            scratch: &mut *input,
+        };
+        by_units!(s => s.backward_steps(args));
+        s.backward_products(BackwardProducts {
+            shape,
+            extent,
+            params,
+            x,
+            cache: CacheView::cut(shape, extent, cache.as_flat()),
+            gradients: Params::cut(shape, gradients.as_flat_mut()),
+            dx,
+            transposed: input,
+            scratch: recurrent,
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! The fixed-size door: networks whose sizes are types.
+//! The const-generic API: networks whose sizes are types.
 
 mod classifier;
 mod lstm;

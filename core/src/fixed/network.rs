@@ -6,7 +6,8 @@
 //! bits come out.
 
 use crate::layout::flat::{Flat, flat};
-use crate::simd::{Simd, dispatch};
+use crate::lstm::layer::Passes;
+use crate::simd::{dispatch, dispatch_inline};
 
 /// Two of something, one after the other in memory: the part of the layers below
 /// and the part of the layer above.
@@ -76,7 +77,7 @@ pub trait Network: Flat {
     type Cache<const T: usize, const B: usize>: Flat;
     /// What the layers of a stack hand to each other in inference.
     type Scratch<const T: usize, const B: usize>: Flat;
-    /// PackBuffer for the backward pass.
+    /// Room for the backward pass.
     type Workspace<const T: usize, const B: usize>: Flat;
 
     /// What training starts from: kernels glorot-uniform, biases 0 but for the
@@ -108,7 +109,7 @@ pub trait Network: Flat {
         scratch: &mut Self::Scratch<T, B>,
     ) {
         // Flat inside, where the lengths are constants.
-        dispatch!(s => self.infer_with::<_, T, B>(
+        dispatch_inline!(s => self.infer_with::<_, T, B>(
             s, x.as_flat(), state, y.as_flat_mut(), scratch
         ));
     }
@@ -157,18 +158,18 @@ pub trait Network: Flat {
     fn pack(&mut self, net: &Self);
 
     #[doc(hidden)]
-    fn step_packed_with<S: Simd, const B: usize>(
+    fn step_packed_with<S: Passes, const B: usize>(
         &self,
         s: S,
         x: &[f32],
         state: &mut Self::State<B>,
         y: &mut [f32],
         scratch: &mut Self::Scratch<1, B>,
-        backwards: bool,
+        descending: bool,
     );
 
     #[doc(hidden)]
-    fn infer_with<S: Simd, const T: usize, const B: usize>(
+    fn infer_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -178,7 +179,7 @@ pub trait Network: Flat {
     );
 
     #[doc(hidden)]
-    fn forward_with<S: Simd, const T: usize, const B: usize>(
+    fn forward_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -187,7 +188,7 @@ pub trait Network: Flat {
     );
 
     #[doc(hidden)]
-    fn backward_with<S: Simd, const T: usize, const B: usize>(
+    fn backward_with<S: Passes, const T: usize, const B: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -233,14 +234,14 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
     }
 
     #[inline(always)]
-    fn step_packed_with<S: Simd, const R: usize>(
+    fn step_packed_with<S: Passes, const R: usize>(
         &self,
         s: S,
         x: &[f32],
         state: &mut Self::State<R>,
         y: &mut [f32],
         scratch: &mut Self::Scratch<1, R>,
-        backwards: bool,
+        descending: bool,
     ) {
         const { assert!(Self::OUTPUTS > 0) };
         let Stack {
@@ -250,13 +251,13 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
         let (below, above) = (&mut scratch.below, &mut scratch.above);
         let between = between.as_flat_mut();
         self.below
-            .step_packed_with::<S, R>(s, x, &mut state.below, between, below, backwards);
+            .step_packed_with::<S, R>(s, x, &mut state.below, between, below, descending);
         self.above
-            .step_packed_with::<S, R>(s, between, &mut state.above, y, above, backwards);
+            .step_packed_with::<S, R>(s, between, &mut state.above, y, above, descending);
     }
 
     #[inline(always)]
-    fn infer_with<S: Simd, const T: usize, const R: usize>(
+    fn infer_with<S: Passes, const T: usize, const R: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -277,7 +278,7 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
     }
 
     #[inline(always)]
-    fn forward_with<S: Simd, const T: usize, const R: usize>(
+    fn forward_with<S: Passes, const T: usize, const R: usize>(
         &self,
         s: S,
         x: &[f32],
@@ -293,7 +294,7 @@ impl<A: Network, B: Network> Network for Stack<A, B> {
     }
 
     #[inline(always)]
-    fn backward_with<S: Simd, const T: usize, const R: usize>(
+    fn backward_with<S: Passes, const T: usize, const R: usize>(
         &self,
         s: S,
         x: &[f32],

@@ -7,9 +7,9 @@
 //! out. It pays from about 16 units on.
 
 use super::network::Network;
-use crate::layout::flat::Flat;
+use crate::layout::flat::{Flat, zeroable};
 use crate::lstm::Zigzag;
-use crate::simd::dispatch;
+use crate::simd::dispatch_inline;
 
 /// A network whose weights stand as a step reads them: as large as the network, made
 /// anew when its weights change, and good for nothing but [`step`](Packed::step).
@@ -20,10 +20,10 @@ use crate::simd::dispatch;
 /// let net = Lstm::<1, 40>::glorot_uniform(|| 0.75);
 /// let packed = Packed::new(&net);
 ///
-/// let (mut state, mut turn) = (LstmState::<1, 40>::ZERO, Zigzag::default());
+/// let (mut state, mut zigzag) = (LstmState::<1, 40>::ZERO, Zigzag::default());
 /// let (mut y, mut again) = (Flat::zero(), LstmState::ZERO);
 /// for x in [[[[1.0]]], [[[-1.0]]]] {
-///     packed.step(&x, &mut state, &mut y, &mut turn);
+///     packed.step(&x, &mut state, &mut y, &mut zigzag);
 ///     net.step(&x, &mut again, &mut y);
 /// }
 /// assert_eq!(state, again);
@@ -32,9 +32,7 @@ use crate::simd::dispatch;
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<N>(N);
 
-// SAFETY: a network is numbers only, so all of it may be zero; padding may be anything.
-#[allow(unsafe_code)]
-unsafe impl<N: Network> bytemuck::Zeroable for Packed<N> {}
+zeroable! { [N: Network] Packed<N> { N } }
 
 impl<N: Network> Packed<N> {
     /// Zeros, for a `static` that is filled with [`pack`](Self::pack).
@@ -62,12 +60,12 @@ impl<N: Network> Packed<N> {
         x: &N::Input<1, B>,
         state: &mut N::State<B>,
         y: &mut N::Output<1, B>,
-        turn: &mut Zigzag,
+        zigzag: &mut Zigzag,
     ) {
-        let backwards = turn.next();
-        dispatch!(s => {
+        let descending = zigzag.next();
+        dispatch_inline!(s => {
             let (x, y, scratch) = (x.as_flat(), y.as_flat_mut(), &mut Flat::zero());
-            self.0.step_packed_with::<_, B>(s, x, state, y, scratch, backwards);
+            self.0.step_packed_with::<_, B>(s, x, state, y, scratch, descending);
         });
     }
 }

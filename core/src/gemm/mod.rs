@@ -1,232 +1,146 @@
-//! The matrix product: the input projections of a whole sequence, the gates of wide
+//! GEMM: the matrix product of the input projections of a whole sequence, the gates of wide
 //! layers, the read-out, and every gradient.
 //!
-//! `c[m, n] = start + Σ_k a(m, k) · b(k, n)`, k ascending in one chain of
-//! (fused) multiply–adds for every output, so that the bits depend on the sizes
-//! alone. `a` is read one number at a time and may lie in any order; `b` is read
-//! along its rows, which lie in any order too; the rows of `c` may be apart.
+//! ```text
+//! c[m, n] = init + Σ_k a(m, k) · b(k, n)
+//! ```
 //!
-//! There are three ways to walk, which give the same bits: tile by tile where `b`
-//! fits the first cache, [`sweep`] for a row or two of `a`, and
-//! [`blocked`] for the rest.
-
-#![allow(unsafe_code)]
+//! k ascends in one chain of (fused) multiply–adds for every output, so that the bits depend on the
+//! sizes alone. `a` is read one number at a time and may have any strides; `b` is read along its
+//! rows. There are three ways, which give the same bits:
+//!
+//! | file | way | where |
+//! |---|---|---|
+//! | `mod` | tile by tile | `b` fits the first cache, or is read once |
+//! | `gemv` | one row of the output takes up rows of `b` | three rows of `a` or less |
+//! | `blocked` | block by block, each packed | all else |
 
 mod blocked;
 mod gemv;
 pub(crate) mod micro;
+mod one_lane;
 mod operand;
-pub(crate) mod pack;
+mod pack;
 mod tile;
-pub(crate) mod transpose;
 
-pub(crate) use operand::{Init, MatRef, Sizes};
-pub(crate) use tile::split;
+pub use operand::{GemmArgs, Init, MatMut, MatRef};
+pub(crate) use tile::RowTiles;
 
-use crate::simd::{Simd, narrowest};
-use blocked::blocked;
-use gemv::gemv;
-use tile::{Left, Prefetch, ROWS, tiles};
+use crate::layout::scratch::blocks::L1_FLOATS;
+use crate::simd::{Simd, narrowest, per_level};
+use micro::Tiles;
+use operand::Sizes;
+use tile::{Prefetch, tiles};
 
-/// `b` of more numbers than this is not walked tile by tile: half of a small first
-/// cache.
-const SMALL: usize = 1 << 12;
+/// Rows of a tile at a level with vectors.
+pub(crate) const MR: usize = 6;
 
-/// Columns of a tile where code is small.
-const FEW: usize = 4;
-
-/// The product. Does nothing if a size is zero (the callers have ruled that out but
-/// for sums over no rows, which leave an accumulated output as it is), or if an
-/// operand is too short (which they have ruled out too).
-#[inline(always)]
-pub(crate) fn gemm<S: Simd>(s: S, sizes: Sizes, a: MatRef, b: MatRef, start: Init, c: &mut [f32]) {
-    gemm_strided(s, sizes, a, b, start, (c, sizes.n));
+per_level! {
+    /// Matrix products and what prepares their operands.
+    trait Gemm: Simd, one_lane apart {
+        /// c = init + a·b.
+        fn gemm(args: GemmArgs<'_>) = run;
+        /// The same with `b` in panels, which are taken from the last to the first if
+        /// `descending`. That leaves no trace in the result: what the product before read last is
+        /// then read first.
+        fn gemm_packed(args: GemmArgs<'_>, descending: bool) = run_packed;
+        /// `panels` = `b` [k, n] in panels. It has k·n numbers.
+        fn pack(b: MatRef<'_>, panels: &mut [f32]) = pack::run;
+        /// `to` [columns, rows] = `from` [rows, columns] transposed.
+        fn transpose(to: &mut [f32], from: MatRef<'_>) = pack::transpose;
+    }
 }
 
 /// The product as a part of its caller, for a few numbers.
 #[inline(always)]
-pub(crate) fn gemm_inline<S: Simd>(
-    s: S,
-    sizes: Sizes,
-    a: MatRef,
-    b: MatRef,
-    start: Init,
-    c: &mut [f32],
-) {
-    if let Some(product) = Product::new(sizes, a, b, start, (c, sizes.n)) {
-        narrowest!(S, s, sizes.n, v => product.tile_by_tile(v));
-    }
+pub(crate) fn gemm_inline<S: Simd>(s: S, args: GemmArgs) {
+    let n = args.sizes().n;
+    narrowest!(S, s, n, v => by_tiles(v, args));
 }
 
-/// The product with rows of the output so far apart.
 #[inline(always)]
-pub(crate) fn gemm_strided<S: Simd>(
-    s: S,
-    sizes: Sizes,
-    a: MatRef,
-    b: MatRef,
-    start: Init,
-    c: (&mut [f32], usize),
-) {
-    if const { S::SHORT } {
-        // With its checks, in one function for all callers.
-        s.vectorize(
-            #[inline(always)]
-            move || {
-                if let Some(product) = Product::new(sizes, a, b, start, c) {
-                    product.run(s);
-                }
-            },
-        );
-    } else if let Some(product) = Product::new(sizes, a, b, start, c) {
-        narrowest!(S, s, sizes.n, v => product.outlined(v));
+fn run<S: Gemm>(s: S, args: GemmArgs) {
+    let sizes = args.sizes();
+    let Sizes { m, n, k } = sizes;
+    if const { S::LANES > S::Half::LANES } && n <= S::Half::LANES {
+        return narrowest!(S, s, n, v => one_strip(v, args));
+    }
+    // One tile of rows reads `b` once, so there is nothing to gain by a copy.
+    let once = m <= MR && n <= 4 * S::LANES;
+    if const { S::LANES == 1 } || once || n.saturating_mul(k) <= L1_FLOATS {
+        by_tiles(s, args);
+    } else if m <= S::TILING.gemv_max_rows {
+        gemv::run(s, args, sizes);
+    } else if const { S::TILING.packed_rows > 0 } {
+        blocked::run::<S, false>(s, args, sizes, false);
+    } else {
+        by_tiles(s, args);
     }
 }
 
-/// The operands, whose pointers cover `sizes`.
-#[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
-    pub sizes: Sizes,
-    pub a: Left,
-    pub b: *const f32,
-    pub b_row: isize,
-    pub start: Init<'a>,
-    pub c: *mut f32,
-    pub c_row: usize,
-}
-
-impl Product<'_> {
-    #[inline(always)]
-    fn outlined<S: Simd>(self, s: S) {
-        s.vectorize(
-            #[inline(always)]
-            move || self.run(s),
-        );
-    }
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Sizes { m, n, k } = self.sizes;
-        if const { S::SMALL } {
-            self.tile_by_tile(s);
-            return;
-        }
-        // SAFETY: the pointers cover the sizes.
-        unsafe {
-            // One tile of rows reads `b` once, so there is nothing to gain by a copy.
-            let once = m <= ROWS && n <= 4 * S::LANES;
-            if once || n.saturating_mul(k) <= SMALL {
-                self.tile_by_tile(s);
-            } else if m <= 3 {
-                gemv(s, self);
-            } else if S::BLOCKED {
-                // Its room on the stack costs time even where it is not used.
-                blocked::<S, false>(s, self, false);
-            } else {
-                self.tile_by_tile(s);
-            }
-        }
+#[inline(always)]
+fn run_packed<S: Gemm>(s: S, args: GemmArgs, descending: bool) {
+    if const { S::TILING.packed_rows > 0 } {
+        let sizes = args.sizes();
+        blocked::run::<S, true>(s, args, sizes, descending);
     }
 }
 
-impl<'a> Product<'a> {
-    /// `None`, and nothing to do, if a size is zero or an operand too short.
-    #[inline(always)]
-    pub(crate) fn new(
-        sizes: Sizes,
-        a: MatRef,
-        b: MatRef,
-        start: Init<'a>,
-        (c, c_row): (&mut [f32], usize),
-    ) -> Option<Self> {
-        let Sizes { m, n, k } = sizes;
-        let row_fits = match start {
-            Init::Bias(row) => row.len() == n,
-            Init::Zero | Init::Accumulate => true,
+/// Columns in strips of two vectors, and what is left of them in one.
+#[inline(always)]
+fn by_tiles<S: Simd>(s: S, mut args: GemmArgs) {
+    let n = args.sizes().n;
+    // One lane takes four columns at a time.
+    let wide = if const { S::LANES == 1 } {
+        4
+    } else {
+        2 * S::LANES
+    };
+    let mut at = 0;
+    while at < n {
+        let left = n - at;
+        let width = if left >= wide {
+            wide
+        } else {
+            S::LANES.min(left)
         };
-        let fits = m > 0 && n > 0 && k > 0 && b.column == 1 && row_fits;
-        let covered = c_row >= n && m.checked_mul(c_row) == Some(c.len());
-        if !(fits && a.covers(m, k) && b.covers(k, n) && covered) {
-            debug_assert!(
-                m == 0 || n == 0 || k == 0,
-                "an operand of the product is too short"
-            );
-            return None;
-        }
-        // SAFETY: `a`, `b`, `c` and the row were just seen to cover the sizes.
-        Some(unsafe {
-            Self {
-                sizes,
-                a: Left {
-                    data: a.data.as_ptr().add(a.start),
-                    row: a.row,
-                    column: a.column,
-                },
-                b: b.data.as_ptr().add(b.start),
-                b_row: b.row,
-                start,
-                c: c.as_mut_ptr(),
-                c_row,
-            }
-        })
-    }
-
-    #[inline(always)]
-    fn tile_by_tile<S: Simd>(&self, s: S) {
-        let n = self.sizes.n;
-        let mut at = 0;
-        // SAFETY: columns from `at` lie inside, and the pointers cover the sizes.
-        unsafe {
-            if const { S::SMALL } {
-                while n - at >= FEW {
-                    self.columns::<S, FEW, true>(s, at, FEW);
-                    at += FEW;
+        if let Some(product) = strip(&mut args, at, width) {
+            if width == wide {
+                if const { S::LANES == 1 } {
+                    tiles::<S, 4, true, false, true>(s, product, Prefetch::Nothing);
+                } else {
+                    tiles::<S, 2, true, false, true>(s, product, Prefetch::Nothing);
                 }
-                while at < n {
-                    self.columns::<S, 1, true>(s, at, 1);
-                    at += 1;
-                }
-                return;
-            }
-            while n - at >= 2 * S::LANES {
-                self.columns::<S, 2, true>(s, at, 2 * S::LANES);
-                at += 2 * S::LANES;
-            }
-            if n - at >= S::LANES {
-                self.columns::<S, 1, true>(s, at, S::LANES);
-                at += S::LANES;
-            }
-            if at < n {
-                self.columns::<S, 1, false>(s, at, n - at);
+            } else {
+                one_vector(s, product, width);
             }
         }
+        at += width;
     }
+}
 
-    /// All rows of `VECTORS` vectors of columns from `at`; unless `FULL`, the
-    /// one vector is what is left of the row.
-    ///
-    /// # Safety
-    /// The vectors lie within the columns.
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const VECTORS: usize, const FULL: bool>(
-        &self,
-        s: S,
-        at: usize,
-        width: usize,
-    ) {
-        let Sizes { m, k, .. } = self.sizes;
-        // SAFETY: the caller's.
-        unsafe {
-            tiles::<S, VECTORS, FULL, false>(
-                s,
-                (m, k),
-                self.a,
-                (self.b.add(at), self.b_row),
-                self.start.from_col(at),
-                (self.c.add(at), self.c_row),
-                width,
-                Prefetch::Nothing,
-            );
-        }
+/// The product whose columns a vector holds.
+#[inline(always)]
+fn one_strip<S: Simd>(s: S, mut args: GemmArgs) {
+    let n = args.sizes().n;
+    if let Some(product) = strip(&mut args, 0, n) {
+        one_vector(s, product, n);
     }
+}
+
+#[inline(always)]
+fn one_vector<S: Simd>(s: S, product: Tiles<'_, false>, width: usize) {
+    if width == S::LANES {
+        tiles::<S, 1, true, false, true>(s, product, Prefetch::Nothing);
+    } else if const { S::LANES > 1 } {
+        tiles::<S, 1, false, false, true>(s, product, Prefetch::Nothing);
+    }
+}
+
+/// `width` columns from `at` on.
+#[inline(always)]
+fn strip<'a>(args: &'a mut GemmArgs, at: usize, width: usize) -> Option<Tiles<'a, false>> {
+    let b = args.b.columns(at, width);
+    let c = args.c.part(0, usize::MAX, at, width);
+    Tiles::new(args.a, b, args.init.columns(at, width), c)
 }

@@ -14,7 +14,7 @@ mod sealed {
 pub(crate) use sealed::Sealed;
 
 /// A type that is made of `f32` only, without padding: every buffer of the
-/// fixed-size door.
+/// const-generic API.
 ///
 /// Sealed: [`Pod`] says that there is no padding, and the types of this crate
 /// that implement it hold nothing but `f32`.
@@ -71,6 +71,21 @@ macro_rules! flat {
 
 pub(crate) use flat;
 
+/// Makes structs of one field [`Zeroable`](bytemuck::Zeroable) where that is.
+macro_rules! zeroable {
+    ([$($parameter:tt)*] $type:ty { $field:ty }) => {
+        #[allow(unsafe_code)]
+        // SAFETY: the one field may be zero; padding may be anything.
+        unsafe impl<$($parameter)*> bytemuck::Zeroable for $type
+        where
+            $field: bytemuck::Zeroable,
+        {
+        }
+    };
+}
+
+pub(crate) use zeroable;
+
 impl Flat for f32 {
     const ZERO: Self = 0.0;
 }
@@ -79,7 +94,7 @@ impl<T: Flat, const N: usize> Flat for [T; N] {
     const ZERO: Self = [T::ZERO; N];
 }
 
-/// A network, a state or any other buffer that begins with a line of the caches of 64 bytes.
+/// A network, a state or any other buffer that begins at a cache line of 64 bytes.
 ///
 /// Buffers may lie anywhere; the vectors of a wide level are then read and written across
 /// lines, which costs a step of 32 units a fifth of its time. Not for targets without such

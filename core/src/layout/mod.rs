@@ -17,6 +17,7 @@
 //! that no buffer can have is refused like any other wrong one.
 
 pub(crate) mod flat;
+pub(crate) mod scratch;
 pub(crate) mod shape;
 pub(crate) mod split;
 mod view;

@@ -16,7 +16,7 @@ pub(crate) const fn product(sizes: &[usize]) -> usize {
 }
 
 #[inline]
-const fn max(a: usize, b: usize) -> usize {
+pub(super) const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
@@ -81,63 +81,6 @@ impl LayerShape {
     #[inline]
     pub(crate) const fn is_wide(self) -> bool {
         product(&[4, self.hidden, self.hidden]) > 8192
-    }
-    /// PackBuffer for the kernels of a wide layer in the order in which their products read
-    /// them best: of the recurrent one, if there are enough steps to pay,
-    #[inline]
-    pub(crate) const fn recurrent_panels_len(self, extent: Extent) -> usize {
-        if self.is_wide() && extent.steps >= 8 {
-            product(&[self.hidden, 4, self.hidden])
-        } else {
-            0
-        }
-    }
-    /// and of the other one, if there are enough rows.
-    #[inline]
-    pub(crate) const fn input_panels_len(self, extent: Extent) -> usize {
-        if self.recurrent_panels_len(extent) > 0 && extent.rows() > 256 {
-            product(&[self.inputs, 4, self.hidden])
-        } else {
-            0
-        }
-    }
-    #[inline]
-    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
-        self.recurrent_panels_len(extent)
-            .saturating_add(self.input_panels_len(extent))
-    }
-    /// Both kernels of a wide layer, for good; up to the end of a line of the caches.
-    #[inline]
-    pub(crate) const fn packed_len(self) -> usize {
-        if self.is_wide() {
-            self.kernel_len()
-                .saturating_add(CACHE_LINE - 1)
-                .saturating_sub(self.kernel_len().saturating_sub(1) % CACHE_LINE)
-        } else {
-            0
-        }
-    }
-    /// PackBuffer for the sums of a wide layer in inference: of steps that make up 128 rows
-    /// or more, or of all there are.
-    #[inline]
-    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
-        const ROWS: usize = 128;
-        if !self.is_wide() || extent.batch == 0 {
-            return 0;
-        }
-        let enough = product(&[ROWS.div_ceil(extent.batch), extent.batch]);
-        let rows = if enough < extent.rows() {
-            enough
-        } else {
-            extent.rows()
-        };
-        product(&[rows, self.sums_row()])
-    }
-    /// Numbers from the sums of one row to those of the next: a line of the caches lies
-    /// between, because rows that are apart by a power of two share a few places in the cache.
-    #[inline]
-    pub(crate) const fn sums_row(self) -> usize {
-        product(&[4, self.hidden]).saturating_add(CACHE_LINE)
     }
     /// The state `[2, B, H]`.
     #[inline]
@@ -316,12 +259,12 @@ impl<'a> NetworkShape<'a> {
         len
     }
 
-    /// The caches of all layers; before them, if the widest has 46 units or more and
-    /// there are 8 steps or more, room for its recurrent kernel, and for the inputs' kernel
-    /// too if there are more than 256 rows.
+    /// The caches of all layers, and before them room for products: for packed kernels, if the
+    /// widest layer has 46 units or more and there are 8 steps or more, and for blocks of operands
+    /// that do not fit a first cache.
     #[inline]
     pub const fn cache_len(self, extent: Extent) -> usize {
-        let mut len = self.panels_len(extent);
+        let mut len = self.training_room_len(extent);
         let mut index = 0;
         while let Some(layer) = self.layer(index) {
             len = len.saturating_add(layer.cache_len(extent));
@@ -332,7 +275,7 @@ impl<'a> NetworkShape<'a> {
 
     /// Units of the widest layer.
     #[inline]
-    const fn widest(self) -> usize {
+    pub(super) const fn widest(self) -> usize {
         let mut widest = 0;
         let mut index = 0;
         while index < self.hidden.len() {
@@ -342,16 +285,12 @@ impl<'a> NetworkShape<'a> {
         widest
     }
 
-    /// PackBuffer for inference: what one layer hands to the next, twice if there are
-    /// three or more; and if the widest layer has 46 units or more, the sums of its
-    /// gates and, for 8 steps or more, its recurrent kernel, with that of the inputs
-    /// if there are more than 256 rows.
+    /// Room for inference: what one layer hands to the next, twice if there are three or more; if the
+    /// widest layer has 46 units or more, the pre-activations of its gates and, for 8 steps or more,
+    /// its kernels packed; and blocks of operands that do not fit a first cache.
     #[inline]
     pub const fn scratch_len(self, extent: Extent) -> usize {
-        let products = self
-            .sums_len(extent)
-            .saturating_add(self.panels_len(extent));
-        self.interlayer_len(extent).saturating_add(products)
+        self.inference_room(extent).len()
     }
 
     /// The kernels of a [`PackedModel`](crate::PackedModel): those of the layers of 46 units
@@ -365,53 +304,20 @@ impl<'a> NetworkShape<'a> {
             index += 1;
         }
         if len > 0 {
-            // They begin with a line of the caches, wherever the buffer does.
+            // They begin at a cache line, wherever the buffer does.
             len = len.saturating_add(CACHE_LINE - 1);
         }
         len
     }
 
-    /// PackBuffer for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
-    /// to the next, and sums.
+    /// Room for inference with a [`PackedModel`](crate::PackedModel): what one layer hands
+    /// to the next, pre-activations, and blocks of operands.
     #[inline]
     pub const fn packed_scratch_len(self, extent: Extent) -> usize {
-        self.interlayer_len(extent)
-            .saturating_add(self.sums_len(extent))
+        self.inference_room(extent).packed_len()
     }
 
-    #[inline]
-    pub(crate) const fn panels_len(self, extent: Extent) -> usize {
-        let mut len = 0;
-        let mut index = 0;
-        while let Some(layer) = self.layer(index) {
-            len = max(len, layer.panels_len(extent));
-            index += 1;
-        }
-        if len > 0 {
-            // They begin with a line of the caches, wherever the buffer does.
-            len = len.saturating_add(CACHE_LINE - 1);
-        }
-        len
-    }
-
-    #[inline]
-    pub(crate) const fn sums_len(self, extent: Extent) -> usize {
-        let hidden = self.widest();
-        LayerShape { inputs: 1, hidden }.sums_len(extent)
-    }
-
-    #[inline]
-    const fn interlayer_len(self, extent: Extent) -> usize {
-        let layers = self.hidden.len();
-        let copies = if layers > 2 {
-            2
-        } else {
-            layers.saturating_sub(1)
-        };
-        product(&[copies, extent.rows(), self.widest()])
-    }
-
-    /// PackBuffer for the backward pass: a transposed kernel of the largest layer, the
+    /// Room for the backward pass: a transposed kernel of the largest layer, the
     /// gradient that one layer hands to the one below, the gradient of the head's
     /// outputs, and that of the state.
     #[inline]
@@ -429,19 +335,5 @@ impl<'a> NetworkShape<'a> {
             Some(classes) => product(&[extent.rows(), classes]),
             None => 0,
         }
-    }
-
-    #[inline]
-    pub(crate) const fn transposed_len(self) -> usize {
-        let mut len = match self.head() {
-            Some(head) => head.kernel_len(),
-            None => 0,
-        };
-        let mut index = 0;
-        while let Some(layer) = self.layer(index) {
-            len = max(len, layer.kernel_len());
-            index += 1;
-        }
-        len
     }
 }

@@ -4,7 +4,7 @@
 //! as the compiler knows, and takes room in flash. And division where it is needed, which does
 //! not panic.
 
-/// Numbers in a line of the caches.
+/// Numbers in a cache line.
 pub(crate) const CACHE_LINE: usize = 16;
 
 /// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`.
@@ -74,7 +74,7 @@ pub(crate) fn take_last<S: Cut + Default>(buffer: &mut S, n: usize) -> S {
     last
 }
 
-/// The buffer from its first line of the caches on.
+/// The buffer from the first cache line that begins in it.
 #[inline(always)]
 pub(crate) fn align_to_cache_line<S: Cut>(buffer: S) -> S {
     let before = buffer.start().align_offset(4 * CACHE_LINE);
@@ -137,7 +137,7 @@ impl<S: Cut + Default> Iterator for ExactChunksRev<S> {
 
 /// `to` = `from`, up to the shorter one.
 #[inline(always)]
-pub(crate) fn copy(to: &mut [f32], from: &[f32]) {
+pub(crate) fn copy_prefix(to: &mut [f32], from: &[f32]) {
     let len = to.len().min(from.len());
     if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
         to.copy_from_slice(from);

@@ -15,10 +15,10 @@
 //! leaves them in memory, and [`Activate`] takes up from there.
 
 use crate::simd::Simd;
-use crate::simd::map::{Block, Elementwise, for_each_block};
+use crate::simd::map::{Block, Elementwise, for_each_of_many};
 
 /// The smallest magnitude of a cell or hidden state, 2⁻⁶³: a step makes what is smaller +0, at
-/// every level and behind every door.
+/// every level and in every API.
 ///
 /// The state of a network that hears silence decays. Without this rule it would end in subnormal
 /// numbers, with which some processors take several times as long, and stay there. The square of
@@ -52,7 +52,7 @@ pub(crate) type Activated<V> = ([V; 4], V, V);
 /// The gates' activations, the cell state and the hidden state, from the sums and
 /// the cell state before.
 #[inline(always)]
-pub(crate) fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
+pub(crate) fn forward<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
     let [i, j, f, o] = sums;
     let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
     let c = s.fma(f, c, s.mul(i, j));
@@ -67,27 +67,27 @@ pub(crate) fn activate<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::
 /// All are of one length. `gates` holds the sums. With `c_before`, the gates are
 /// overwritten with their activations and `c` with the new cell state; without, the
 /// gates are left alone and `c` is advanced in place. `h` is overwritten.
-pub(crate) struct Activate<'a> {
+pub(crate) struct ForwardRow<'a> {
     pub gates: [&'a mut [f32]; 4],
     pub c_before: Option<&'a [f32]>,
     pub c: &'a mut [f32],
     pub h: &'a mut [f32],
 }
 
-impl Activate<'_> {
+impl ForwardRow<'_> {
     #[inline(always)]
     pub(crate) fn run<S: Simd>(mut self, s: S) {
-        for_each_block(s, self.c.len(), &mut self);
+        for_each_of_many(s, self.c.len(), &mut self);
     }
 }
 
-impl Elementwise for Activate<'_> {
+impl Elementwise for ForwardRow<'_> {
     #[inline(always)]
     fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let [i, j, f, o] = &self.gates;
         let sums = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let c = at.load(self.c_before.unwrap_or(self.c));
-        let (gates, c, h) = activate(s, sums, c);
+        let (gates, c, h) = forward(s, sums, c);
         at.store(self.c, c);
         at.store(self.h, h);
         if self.c_before.is_some() {
@@ -110,7 +110,7 @@ impl Elementwise for Activate<'_> {
 ///
 /// All are `[H]`. The gates are overwritten with the gradients of the sums before
 /// them, `dc` with `dc_before`.
-pub(crate) struct StepBackward<'a> {
+pub(crate) struct BackwardRow<'a> {
     pub gates: [&'a mut [f32]; 4],
     pub c_before: &'a [f32],
     pub c: &'a [f32],
@@ -119,21 +119,27 @@ pub(crate) struct StepBackward<'a> {
     pub dc: &'a mut [f32],
 }
 
-impl StepBackward<'_> {
+impl BackwardRow<'_> {
     #[inline(always)]
     pub(crate) fn run<S: Simd>(mut self, s: S) {
-        for_each_block(s, self.c.len(), &mut self);
+        for_each_of_many(s, self.c.len(), &mut self);
     }
 }
 
-impl Elementwise for StepBackward<'_> {
+impl Elementwise for BackwardRow<'_> {
     #[inline(always)]
     fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
         let [i, j, f, o] = &self.gates;
         let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
-        let states = (at.load(self.c_before), at.load(self.c));
-        let gradients = (at.load(self.dy), at.load(self.dh), at.load(self.dc));
-        let (dgates, dc) = step_gradients(s, gates, states, gradients);
+        let inputs = BackwardInputs {
+            gates,
+            c_before: at.load(self.c_before),
+            c: at.load(self.c),
+            dy: at.load(self.dy),
+            dh: at.load(self.dh),
+            dc: at.load(self.dc),
+        };
+        let (dgates, dc) = backward(s, inputs);
         for (gate, v) in self.gates.iter_mut().zip(dgates) {
             at.store(gate, v);
         }
@@ -141,14 +147,27 @@ impl Elementwise for StepBackward<'_> {
     }
 }
 
-/// The formulas of [`StepBackward`]: the gradients of the four sums, and `dc_before`.
+/// What a step backward reads of a unit.
+pub(crate) struct BackwardInputs<V> {
+    pub gates: [V; 4],
+    pub c_before: V,
+    pub c: V,
+    pub dy: V,
+    pub dh: V,
+    pub dc: V,
+}
+
+/// The formulas of [`BackwardRow`]: the gradients of the four pre-activations, and `dc_before`.
 #[inline(always)]
-pub(crate) fn step_gradients<S: Simd>(
-    s: S,
-    [i, j, f, o]: [S::V; 4],
-    (c_before, c): (S::V, S::V),
-    (dy, dh, dc): (S::V, S::V, S::V),
-) -> ([S::V; 4], S::V) {
+pub(crate) fn backward<S: Simd>(s: S, inputs: BackwardInputs<S::V>) -> ([S::V; 4], S::V) {
+    let BackwardInputs {
+        gates: [i, j, f, o],
+        c_before,
+        c,
+        dy,
+        dh,
+        dc,
+    } = inputs;
     let one = s.splat(1.0);
     // 1 − v²
     let slope = |v: S::V| s.fma(s.sub(s.splat(0.0), v), v, one);

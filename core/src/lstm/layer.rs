@@ -1,273 +1,406 @@
 //! One layer over a whole sequence: inference, forward, and backward through time.
 //!
-//! x·Wx of many rows of time is taken as one product, so that only h·Wh is left for
-//! the steps; only inference through narrow layers takes both step by step, with
-//! nothing stored between. Backward turns the cached gates into gradients step by
-//! step, from the last to the first, and then takes the gradients of the parameters
-//! and of the input as products over all rows.
+//! x·Wx of many rows of time is taken as one product, so that only h·Wh is left for the steps; only
+//! inference through narrow layers takes both step by step, with nothing stored between. Backward
+//! turns the cached gates into gradients step by step, from the last to the first, and then takes the
+//! gradients of the parameters and of the input as products over all rows.
 //!
-//! Parameter gradients are added row by row from the last time step to the
-//! first (in a step from the last batch row to the first), so that a sequence
-//! that is cut into calls, the last one done first, gives the same bits.
+//! Parameter gradients are added row by row from the last time step to the first (in a step from the
+//! last batch row to the first), so that a sequence that is cut into calls, the last one done first,
+//! gives the same bits.
 
-use super::cell::{Activate, StepBackward};
-use super::step::{Before, narrow_step, step, step_from_sums};
-use super::weights::{FEW_ROWS, Order, Panels, Recurrent, input_sums, pack_kernels};
-use crate::gemm::pack::{gemm_packed, pack};
-use crate::gemm::transpose::transpose;
-use crate::gemm::{Init, MatRef, Sizes, gemm};
-use crate::layout::split::{copy, div_or_zero, exact_chunks, exact_chunks_rev};
+use super::cell::{BackwardRow, ForwardRow};
+use super::step::{self, Steps, StepsBackward};
+use super::tile::{BackwardArgs, FromBias, FromPreact, Step, StepBackward};
+use super::weights::{FEW_ROWS, Kernels, Panels, Weights};
+use crate::gemm::{GemmArgs, Init, MatMut, MatRef};
+use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, exact_chunks_rev, take};
 use crate::layout::{CacheView, Cut, Extent, LayerShape, Params, StateView};
-use crate::simd::{Simd, narrowest};
+use crate::simd::{Simd, per_level};
 
-/// The layer without a cache: `x` `[T, B, I]`, `y` `[T, B, H]` is overwritten with
-/// the hidden states, `state` is advanced.
-///
-/// If the layer is wide, there is room for the sums of as many steps as fit, and its panels;
-/// a layer of fixed sizes has its own room for the sums.
+per_level! {
+    /// The passes through a layer of any size.
+    trait Passes: StepsBackward {
+        fn infer(args: Infer<'_>) = infer;
+        fn forward(args: Forward<'_>) = forward;
+        fn backward_steps(args: BackwardSteps<'_>) = backward_steps;
+        fn backward_products(args: BackwardProducts<'_>) = backward_products;
+    }
+}
+
+/// The arguments of inference through a layer, without a cache.
+pub struct Infer<'a> {
+    pub(crate) shape: LayerShape,
+    pub(crate) extent: Extent,
+    pub(crate) params: Params<&'a [f32]>,
+    /// `[T, B, I]`
+    pub(crate) x: &'a [f32],
+    /// Advanced.
+    pub(crate) state: StateView<&'a mut [f32]>,
+    /// `[T, B, H]`, overwritten with the hidden states.
+    pub(crate) y: &'a mut [f32],
+    /// Room for the pre-activations of a wide layer, of as many steps as fit. If there is none, that
+    /// of `y` which is not written yet serves.
+    pub(crate) preact: &'a mut [f32],
+    pub(crate) panels: Panels<'a>,
+    /// Room for products.
+    pub(crate) scratch: &'a mut [f32],
+}
+
+/// The arguments of a forward pass with a cache.
+pub struct Forward<'a> {
+    pub(crate) shape: LayerShape,
+    pub(crate) extent: Extent,
+    pub(crate) params: Params<&'a [f32]>,
+    /// `[T, B, I]`
+    pub(crate) x: &'a [f32],
+    /// Advanced.
+    pub(crate) state: StateView<&'a mut [f32]>,
+    /// Overwritten; the output `[T, B, H]` is in it.
+    pub(crate) cache: CacheView<&'a mut [f32]>,
+    /// Room of [`LayerShape::panels_len`], or none.
+    pub(crate) panels: &'a mut [f32],
+    /// Room for products.
+    pub(crate) scratch: &'a mut [f32],
+}
+
+/// The arguments of the first half of the backward pass: the steps, from the last to the first.
+pub struct BackwardSteps<'a> {
+    pub(crate) shape: LayerShape,
+    pub(crate) extent: Extent,
+    pub(crate) params: Params<&'a [f32]>,
+    /// Its gates become the gradients of the pre-activations.
+    pub(crate) cache: CacheView<&'a mut [f32]>,
+    /// `[T, B, H]`, the gradient of the output.
+    pub(crate) dy: &'a [f32],
+    /// The gradient of the final state, overwritten with that of the initial one.
+    pub(crate) dstate: StateView<&'a mut [f32]>,
+    /// Room for the recurrent kernel transposed, [4, H, H].
+    pub(crate) transposed: &'a mut [f32],
+    /// Room for products.
+    pub(crate) scratch: &'a mut [f32],
+}
+
+/// The arguments of the second half: the gradients of the parameters and of the input.
+pub struct BackwardProducts<'a> {
+    pub(crate) shape: LayerShape,
+    pub(crate) extent: Extent,
+    pub(crate) params: Params<&'a [f32]>,
+    /// `[T, B, I]`
+    pub(crate) x: &'a [f32],
+    /// With the gradients that the first half left.
+    pub(crate) cache: CacheView<&'a [f32]>,
+    /// Accumulated to.
+    pub(crate) gradients: Params<&'a mut [f32]>,
+    /// `[T, B, I]`, overwritten.
+    pub(crate) dx: Option<&'a mut [f32]>,
+    /// If `dx` is wanted, room for the inputs' kernel transposed, [4, H, I].
+    pub(crate) transposed: &'a mut [f32],
+    /// Room for products.
+    pub(crate) scratch: &'a mut [f32],
+}
+
+/// Runs and returns `$pass` with `$v`, the vectors of `$s` that the units of a layer fill exactly, if
+/// there are such, and with their number as a constant: such layers have no time for calls and masks.
+macro_rules! if_filled {
+    ($args:ident, $s:ident, $v:ident => $pass:expr) => {
+        if const { S::LANES > 1 && S::TILING.step_vectors == 2 } {
+            if $args.shape.hidden == <<S::Half as Simd>::Half as Simd>::LANES {
+                let (mut $args, $v) = ($args, $s.half().half());
+                $args.shape.hidden = <<S::Half as Simd>::Half as Simd>::LANES;
+                return $pass;
+            }
+            if const { S::LANES > 2 * <<S::Half as Simd>::Half as Simd>::LANES }
+                && $args.shape.hidden == S::Half::LANES
+            {
+                let (mut $args, $v) = ($args, $s.half());
+                $args.shape.hidden = S::Half::LANES;
+                return $pass;
+            }
+        }
+    };
+}
+
 #[inline(always)]
-pub(crate) fn infer<S: Simd, const FIXED: bool>(
-    s: S,
-    shape: LayerShape,
-    extent: Extent,
-    params: Params<&[f32]>,
-    x: &[f32],
-    state: StateView<&mut [f32]>,
-    y: &mut [f32],
-    (sums, panels): (&mut [f32], Panels),
-) {
-    if shape.inputs == 0 || shape.hidden == 0 || extent.batch == 0 {
+fn infer<S: Steps>(s: S, args: Infer) {
+    if args.shape.inputs == 0 || args.shape.hidden == 0 || args.extent.batch == 0 {
         return;
     }
-    let layer = Infer {
+    if const { S::LANES > 1 } && args.shape.is_wide() {
+        return infer_gemm(s, args);
+    }
+    if args.extent.batch == 1 {
+        if_filled!(args, s, v => {
+            args.extent.batch = 1;
+            infer_fused(
+                args,
+                #[inline(always)]
+                |step| step::filled(v, step),
+            )
+        });
+    }
+    infer_fused(
+        args,
+        #[inline(always)]
+        |step| s.step(step, false),
+    );
+}
+
+/// Step by step, with nothing stored between.
+#[inline(always)]
+pub(crate) fn infer_fused(args: Infer, mut run: impl FnMut(&mut Step<false>)) {
+    let Infer {
         shape,
-        extent,
+        extent: Extent { batch, .. },
         params,
         x,
         state,
         y,
-        sums,
-        panels,
-    };
-    if const { S::SMALL } {
-        s.vectorize(
-            #[inline(always)]
-            move || layer.infer_fused(s),
-        );
-    } else if !shape.is_wide() || (FIXED && !S::BLOCKED) {
-        layer.infer_fused(s);
-    } else if FIXED {
-        s.vectorize(
-            #[inline(always)]
-            move || layer.infer_gemm_on_stack(s),
-        );
-    } else {
-        s.vectorize(
-            #[inline(always)]
-            move || layer.infer_gemm(s),
-        );
-    }
-}
-
-/// Numbers that the sums of a wide layer of fixed sizes may take on the stack.
-const FIXED_ROOM: usize = 1 << 14;
-
-/// The arguments of [`infer`].
-struct Infer<'a> {
-    shape: LayerShape,
-    extent: Extent,
-    params: Params<&'a [f32]>,
-    x: &'a [f32],
-    state: StateView<&'a mut [f32]>,
-    y: &'a mut [f32],
-    sums: &'a mut [f32],
-    panels: Panels<'a>,
-}
-
-impl Infer<'_> {
-    #[inline(always)]
-    fn infer_gemm_on_stack<S: Simd>(self, s: S) {
-        let Infer { shape, extent, .. } = self;
-        // Filling all of it would take longer than a step of one row.
-        let needed = extent.rows().saturating_mul(shape.sums_row());
-        if needed <= FIXED_ROOM / 16 {
-            let sums = &mut [0.0; FIXED_ROOM / 16];
-            Infer { sums, ..self }.infer_gemm(s);
-        } else {
-            let sums = &mut [0.0; FIXED_ROOM];
-            Infer { sums, ..self }.infer_gemm(s);
-        }
-    }
-
-    /// Step by step, with nothing stored between.
-    #[inline(always)]
-    fn infer_fused<S: Simd>(self, s: S) {
-        let Self {
-            shape,
-            extent,
-            params,
-            x,
-            state,
-            y,
-            ..
-        } = self;
-        let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
-        let mut h_before: &[f32] = state.h;
-        for (x, h) in exact_chunks(x, inputs).zip(exact_chunks(&mut *y, units)) {
-            let how = (Order::Rows, false);
-            step(s, shape, extent.batch, how, params, x, h_before, state.c, h);
-            h_before = h;
-        }
-        copy(state.h, last(y, units));
-    }
-
-    /// With the sums in memory: of as many steps as there is room for, or of a few
-    /// units at a time if there is not even room for a step.
-    #[inline(always)]
-    fn infer_gemm<S: Simd>(self, s: S) {
-        let Self {
-            shape,
-            extent,
-            params,
-            x,
-            state,
-            y,
-            sums,
-            panels,
-        } = self;
-        let (inputs, units) = (extent.batch * shape.inputs, extent.batch * shape.hidden);
-        let (kernel, input_panels) = pack_kernels(s, shape, extent, params, panels);
-        let width = shape.sums_row();
-        let steps = div_or_zero(sums.len(), extent.batch * width);
-        // Sizes are not zero; the compiler is told.
-        let chunk = |row: usize| (steps.max(1) * row).max(1);
-        let mut h_before: &[f32] = state.h;
-        let blocks = x.chunks(chunk(inputs)).zip(y.chunks_mut(chunk(units)));
-        for (x, y) in blocks {
-            if steps > 0 {
-                let rows = div_or_zero(x.len(), shape.inputs);
-                let (sums, _) = (&mut *sums).cut(rows * width);
-                let to = (&mut *sums, width);
-                input_sums(s, shape, rows, params, input_panels, x, to);
-                let steps =
-                    exact_chunks(&mut *sums, extent.batch * width).zip(exact_chunks(y, units));
-                for (t, (sums, h)) in steps.enumerate() {
-                    if let Recurrent::Units(kernel) = kernel {
-                        let how = (Order::Panels, t % 2 == 1);
-                        let before = (Before::InPlace, h_before);
-                        let (batch, c) = (extent.batch, &mut *state.c);
-                        let sums = (sums, width);
-                        let units = (shape.hidden, shape.hidden);
-                        step_from_sums(s, units, batch, how, kernel, before, sums, c, h);
-                        h_before = h;
-                        continue;
-                    }
-                    let to = (&mut *sums, width);
-                    kernel.add(s, shape, extent.batch, h_before, to, t % 2 == 1);
-                    activate_rows(s, shape.hidden, (sums, width), None, state.c, h);
-                    h_before = h;
-                }
-            } else {
-                step_in_unit_blocks(s, shape, params, x, h_before, state.c, y, sums);
-                h_before = y;
-            }
-        }
-        copy(state.h, last(y, units));
-    }
-}
-
-/// One step with room for the sums of some of its units only.
-#[inline(always)]
-fn step_in_unit_blocks<S: Simd>(
-    s: S,
-    shape: LayerShape,
-    params: Params<&[f32]>,
-    x: &[f32],
-    h_before: &[f32],
-    c: &mut [f32],
-    h: &mut [f32],
-    sums: &mut [f32],
-) {
-    /// Rows that are enough to pay for reading the kernel.
-    const ROWS: usize = 64;
-    /// Units that fill the vectors of every level.
-    const UNITS: usize = 32;
+        ..
+    } = args;
     let LayerShape { inputs, hidden } = shape;
-    let (input_kernel, recurrent_kernel) = params.split_kernel(shape);
-    // Sizes are not zero; the compiler is told.
-    let of = |row: usize| (ROWS * row).max(1);
-    let rows = x
-        .chunks(of(inputs))
-        .zip(h_before.chunks(of(hidden)))
-        .zip(c.chunks_mut(of(hidden)).zip(h.chunks_mut(of(hidden))));
-    for ((x, h_before), (c, h)) in rows {
-        let batch = div_or_zero(x.len(), inputs);
-        let most = (div_or_zero(sums.len(), 4 * batch) / UNITS * UNITS).max(1);
-        for unit in (0..hidden).step_by(most) {
-            let units = most.min(hidden - unit);
-            let (sums, _) = (&mut *sums).cut(4 * batch * units);
-            if sums.len() < 4 * batch * units {
-                debug_assert!(false, "no room for the sums");
-                return;
-            }
-            for (gate, sums) in exact_chunks(&mut *sums, batch * units).enumerate() {
-                let at = gate * hidden + unit;
-                let size = |k| Sizes {
-                    m: batch,
-                    n: units,
-                    k,
+    let kernels = Kernels::rows(shape, params);
+    let units = batch * hidden;
+    let mut h_before: &[f32] = state.h;
+    for (x, h) in exact_chunks(x, batch * inputs).zip(exact_chunks(&mut *y, units)) {
+        let args = FromBias {
+            batch,
+            inputs,
+            hidden,
+            kernels,
+            bias: params.bias,
+            x,
+            h_before,
+            c: &mut *state.c,
+            h: &mut *h,
+        };
+        if let Some(mut step) = Step::from_bias(args) {
+            run(&mut step);
+        }
+        h_before = h;
+    }
+    copy_prefix(state.h, last(y, units));
+}
+
+/// With the pre-activations of as many steps in memory as there is room for.
+#[inline(always)]
+fn infer_gemm<S: Steps>(s: S, args: Infer) {
+    let Infer {
+        shape,
+        extent,
+        params,
+        mut x,
+        state,
+        mut y,
+        preact,
+        panels,
+        scratch,
+    } = args;
+    let LayerShape { inputs, hidden } = shape;
+    let batch = extent.batch;
+    let units = batch * hidden;
+    let kernels = Kernels::packed(s, shape, extent, params, panels);
+    let stride = shape.preact_stride();
+    let step_len = batch * stride;
+    let mut steps = extent.steps;
+    while steps > 0 {
+        // As much of `y` as is left behind these steps, if there is no other room.
+        let own = !preact.is_empty();
+        let fit = if own {
+            div_or_zero(preact.len(), step_len)
+        } else {
+            div_or_zero(steps * units, units + step_len)
+        };
+        let now = fit.min(steps);
+        let (h_now, later) = y.cut(now.max(1) * units);
+        let (x_now, x_later) = x.cut(now.max(1) * batch * inputs);
+        if now == 0 {
+            let step = FromBias {
+                batch,
+                inputs,
+                hidden,
+                kernels: Kernels::rows(shape, params),
+                bias: params.bias,
+                x: x_now,
+                h_before: &*state.h,
+                c: &mut *state.c,
+                h: &mut *h_now,
+            };
+            step_on_stack(s, step);
+            copy_prefix(state.h, h_now);
+        } else {
+            let room = if own { &mut *preact } else { &mut *later };
+            let (preact, _) = room.cut(now * step_len);
+            let x = MatRef::new(x_now, now * batch, inputs);
+            let to = MatMut::strided(&mut *preact, now * batch, 4 * hidden, stride);
+            let bias = Init::Bias(params.bias);
+            kernels.input.multiply(s, x, bias, to, &mut *scratch, false);
+            let mut h_before: &[f32] = state.h;
+            let each = exact_chunks(preact, step_len).zip(exact_chunks(&mut *h_now, units));
+            for (t, (preact, h)) in each.enumerate() {
+                let args = FromPreact {
+                    batch,
+                    hidden,
+                    units: hidden,
+                    recurrent: kernels.recurrent,
+                    h_before,
+                    preact,
+                    preact_stride: stride,
+                    c_before: None,
+                    c: &mut *state.c,
+                    h: &mut *h,
                 };
-                let kernel = |rows| MatRef::rows(rows, 4 * hidden).from_col(at);
-                let bias = Init::Bias(params.bias.get(at..at + units).unwrap_or(&[]));
-                let (x, h_before) = (MatRef::rows(x, inputs), MatRef::rows(h_before, hidden));
-                gemm(s, size(inputs), x, kernel(input_kernel), bias, sums);
-                let kernel = kernel(recurrent_kernel);
-                gemm(s, size(hidden), h_before, kernel, Init::Accumulate, sums);
-            }
-            let [i, j, f, o] = by_gate(sums, batch * units);
-            let sums = exact_chunks(i, units)
-                .zip(exact_chunks(j, units))
-                .zip(exact_chunks(f, units).zip(exact_chunks(o, units)));
-            let states = exact_chunks(&mut *c, hidden).zip(exact_chunks(&mut *h, hidden));
-            for (((i, j), (f, o)), (c, h)) in sums.zip(states) {
-                let part = unit..unit + units;
-                if let (Some(c), Some(h)) = (c.get_mut(part.clone()), h.get_mut(part)) {
-                    let (gates, c_before) = ([i, j, f, o], None);
-                    Activate {
-                        gates,
-                        c_before,
-                        c,
-                        h,
+                let descending = t % 2 == 1;
+                if let Weights::GatePanels(_) = kernels.recurrent {
+                    if let Some(mut step) = Step::from_preact(args) {
+                        s.step_from_preact(&mut step, descending);
                     }
-                    .run(s);
+                } else {
+                    step_by_product(s, args, &mut *scratch, descending);
                 }
+                h_before = h;
+            }
+            copy_prefix(state.h, last(h_now, units));
+        }
+        (x, y) = (x_later, later);
+        steps -= now.max(1);
+    }
+}
+
+/// A step of a wide layer for which the caller has no room. A kernel is best read along its rows: the
+/// pre-activations of all units are on the stack if they fit, or of some.
+#[inline(always)]
+fn step_on_stack<S: Steps>(s: S, args: FromBias) {
+    /// Numbers on the stack.
+    const ROOM: usize = 1024;
+    /// Units that are enough to pay for reading rows of a kernel.
+    const UNITS: usize = 32;
+    let FromBias { batch, hidden, .. } = args;
+    let fit = div_or_zero(ROOM, 4 * batch);
+    let in_l2 = 4 * hidden * hidden <= 1 << 14;
+    if in_l2 || fit < UNITS {
+        if let Some(mut step) = Step::from_bias(args) {
+            s.step(&mut step, false);
+        }
+        return;
+    }
+    let FromBias {
+        inputs,
+        kernels,
+        bias,
+        x,
+        h_before,
+        c,
+        h,
+        ..
+    } = args;
+    let mut room = [0.0; ROOM];
+    // Blocks of columns: all of them, or some units of a gate at a time.
+    let most = if hidden <= fit {
+        hidden
+    } else {
+        fit / UNITS * UNITS
+    };
+    for unit in (0..hidden).step_by(most) {
+        let units = most.min(hidden - unit);
+        let (preact, _) = (&mut room[..]).cut(4 * batch * units);
+        let (blocks, cols) = if units == hidden {
+            (1, 4 * hidden)
+        } else {
+            (4, units)
+        };
+        for (block, preact) in exact_chunks(&mut *preact, batch * cols).enumerate() {
+            let at = block * hidden + unit;
+            let bias = bias.get(at..at + cols).unwrap_or(&[]);
+            for (a, depth, weights, init) in [
+                (x, inputs, kernels.input, Init::Bias(bias)),
+                (h_before, hidden, kernels.recurrent, Init::Accumulate),
+            ] {
+                s.gemm(GemmArgs {
+                    a: MatRef::new(a, batch, depth),
+                    b: MatRef::new(weights.numbers(), depth, 4 * hidden).columns(at, cols),
+                    init,
+                    c: MatMut::new(&mut *preact, batch, cols),
+                    scratch: &mut [],
+                });
+            }
+        }
+        // From one row of the batch to the next, and from one gate to the next.
+        let (row_stride, gate_stride) = if blocks == 1 {
+            (4 * hidden, hidden)
+        } else {
+            (units, batch * units)
+        };
+        let states = exact_chunks(&mut *c, hidden).zip(exact_chunks(&mut *h, hidden));
+        for (row, (c, h)) in states.enumerate() {
+            let part = unit..unit + units;
+            if let (Some(c), Some(h)) = (c.get_mut(part.clone()), h.get_mut(part)) {
+                let mut rest = preact.get_mut(row * row_stride..).unwrap_or_default();
+                let gates = [(); 4].map(|()| {
+                    let gate = take(&mut rest, units);
+                    take(&mut rest, gate_stride - units);
+                    gate
+                });
+                activate(s, gates, c, h);
             }
         }
     }
 }
 
-/// [`Activate`] for all rows of the batch; `c` is advanced in place without `c_before`.
+/// The elementwise part of one row of a step, in place.
 #[inline(always)]
-fn activate_rows<S: Simd>(
-    s: S,
-    hidden: usize,
-    (sums, width): (&mut [f32], usize),
-    c_before: Option<&[f32]>,
-    c: &mut [f32],
-    h: &mut [f32],
-) {
-    let states = exact_chunks(c, hidden).zip(exact_chunks(h, hidden));
-    for (row, (gates, (c, h))) in exact_chunks(sums, width).zip(states).enumerate() {
-        let (gates, _) = gates.cut(4 * hidden);
-        let c_before = c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
-        Activate {
-            gates: by_gate(gates, hidden),
-            c_before,
-            c,
-            h,
-        }
-        .run(s);
-    }
+fn activate<S: Simd>(s: S, gates: [&mut [f32]; 4], c: &mut [f32], h: &mut [f32]) {
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            let c_before = None;
+            let row = ForwardRow {
+                gates,
+                c_before,
+                c,
+                h,
+            };
+            row.run(s);
+        },
+    );
+}
+
+/// A step with h·Wh as a product in memory.
+#[inline(always)]
+fn step_by_product<S: Steps>(s: S, args: FromPreact, scratch: &mut [f32], descending: bool) {
+    let FromPreact {
+        batch,
+        hidden,
+        recurrent,
+        h_before,
+        preact,
+        preact_stride: stride,
+        c_before,
+        c,
+        h,
+        ..
+    } = args;
+    let before = MatRef::new(h_before, batch, hidden);
+    let to = MatMut::strided(&mut *preact, batch, 4 * hidden, stride);
+    recurrent.multiply(s, before, Init::Accumulate, to, scratch, descending);
+    s.vectorize(
+        #[inline(always)]
+        move || {
+            let states = exact_chunks(c, hidden).zip(exact_chunks(h, hidden));
+            for (row, (gates, (c, h))) in exact_chunks(preact, stride).zip(states).enumerate() {
+                let (gates, _) = gates.cut(4 * hidden);
+                let c_before =
+                    c_before.map(|c| c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]));
+                ForwardRow {
+                    gates: by_gate(gates, hidden),
+                    c_before,
+                    c,
+                    h,
+                }
+                .run(s);
+            }
+        },
+    );
 }
 
 /// The last `n` numbers.
@@ -284,127 +417,128 @@ fn by_gate(gates: &mut [f32], part: usize) -> [&mut [f32]; 4] {
     [i, j, f, o]
 }
 
-/// The layer with a cache: `x` `[T, B, I]`; `cache` is overwritten, `state` is
-/// advanced; `panels` is room of [`LayerShape::panels_len`], or none. The output
-/// `[T, B, H]` is in the cache. `v` is for the steps of a narrow layer.
 #[inline(always)]
-pub(crate) fn forward<S: Simd, V: Simd>(
-    (s, v): (S, V),
-    shape: LayerShape,
-    extent: Extent,
-    params: Params<&[f32]>,
-    x: &[f32],
-    state: StateView<&mut [f32]>,
-    cache: CacheView<&mut [f32]>,
-    panels: &mut [f32],
-) {
-    let (hidden, batch) = (shape.hidden, extent.batch);
+fn forward<S: Steps>(s: S, args: Forward) {
+    if_filled!(args, s, v => forward_by(
+        s,
+        args,
+        #[inline(always)]
+        |step, _| step::filled(v, step),
+    ));
+    forward_by(
+        s,
+        args,
+        #[inline(always)]
+        |step, descending| s.step_from_preact(step, descending),
+    );
+}
+
+/// The forward pass whose steps, unless the layer is wide, `run` takes.
+#[inline(always)]
+fn forward_by<S: Steps>(s: S, args: Forward, mut run: impl FnMut(&mut Step<true>, bool)) {
+    let Forward {
+        shape,
+        extent,
+        params,
+        x,
+        state,
+        cache,
+        panels,
+        scratch,
+    } = args;
+    let LayerShape { inputs, hidden } = shape;
+    let (batch, rows) = (extent.batch, extent.rows());
     let units = batch * hidden;
     if units == 0 {
         return;
     }
-    let (_, rows) = params.split_kernel(shape);
-    let (kernel, input_panels) = pack_kernels(s, shape, extent, params, Panels::PackBuffer(panels));
-    input_sums(
-        s,
-        shape,
-        extent.rows(),
-        params,
-        input_panels,
-        x,
-        (&mut *cache.gates, 4 * hidden),
-    );
+    let kernels = Kernels::packed(s, shape, extent, params, Panels::Room(panels));
+    let x = MatRef::new(x, rows, inputs);
+    let to = MatMut::new(&mut *cache.gates, rows, 4 * hidden);
+    let bias = Init::Bias(params.bias);
+    kernels.input.multiply(s, x, bias, to, &mut *scratch, false);
+
     let (mut c_before, c_after) = cache.c.cut(units);
     let (mut h_before, h_after) = cache.h.cut(units);
-    copy(c_before, state.c);
-    copy(h_before, state.h);
+    copy_prefix(c_before, state.c);
+    copy_prefix(h_before, state.h);
+    let in_gate_panels = matches!(kernels.recurrent, Weights::GatePanels(_));
     let gates = exact_chunks(cache.gates, 4 * units);
     let after = exact_chunks(c_after, units).zip(exact_chunks(h_after, units));
     for (t, (gates, (c, h))) in gates.zip(after).enumerate() {
-        let (order, rows) = match kernel {
-            Recurrent::Units(panels) => (Order::Panels, panels),
-            _ => (Order::Rows, rows),
+        let args = FromPreact {
+            batch,
+            hidden,
+            units: hidden,
+            recurrent: kernels.recurrent,
+            h_before: &*h_before,
+            preact: gates,
+            preact_stride: 4 * hidden,
+            c_before: Some(&*c_before),
+            c: &mut *c,
+            h: &mut *h,
         };
-        if !S::SMALL && shape.is_wide() && order == Order::Rows {
-            let before = (&*c_before, &*h_before);
-            wide_step(
-                s,
-                shape,
-                batch,
-                kernel,
-                t % 2 == 1,
-                before,
-                gates,
-                &mut *c,
-                &mut *h,
-            );
-        } else {
-            let how = (order, order == Order::Panels && t % 2 == 1);
-            let before = (Before::Kept(c_before), &*h_before);
-            let gates = (gates, 4 * hidden);
-            step_from_sums(v, (hidden, hidden), batch, how, rows, before, gates, c, h);
+        let descending = t % 2 == 1;
+        if const { S::LANES > 1 } && shape.is_wide() && !in_gate_panels {
+            step_by_product(s, args, &mut *scratch, descending);
+        } else if let Some(mut step) = Step::from_preact(args) {
+            run(&mut step, descending && in_gate_panels);
         }
         (c_before, h_before) = (c, h);
     }
-    copy(state.c, c_before);
-    copy(state.h, h_before);
+    copy_prefix(state.c, c_before);
+    copy_prefix(state.h, h_before);
 }
 
-/// One step of a wide layer with a cache; `gates` `[B, 4, H]` holds bias + x·Wx.
 #[inline(always)]
-fn wide_step<S: Simd>(
-    s: S,
-    shape: LayerShape,
-    batch: usize,
-    kernel: Recurrent,
-    backwards: bool,
-    (c_before, h_before): (&[f32], &[f32]),
-    gates: &mut [f32],
-    c: &mut [f32],
-    h: &mut [f32],
-) {
-    let width = 4 * shape.hidden;
-    s.vectorize(
+fn backward_steps<S: StepsBackward>(s: S, args: BackwardSteps) {
+    if_filled!(args, s, v => backward_steps_by(
+        s,
+        args,
         #[inline(always)]
-        move || {
-            let sums = (&mut *gates, width);
-            kernel.add(s, shape, batch, h_before, sums, backwards);
-            activate_rows(s, shape.hidden, (gates, width), Some(c_before), c, h);
-        },
+        |step| step::filled_backward(v, step),
+    ));
+    backward_steps_by(
+        s,
+        args,
+        #[inline(always)]
+        |step| s.step_backward(step),
     );
 }
 
-/// The first half of the backward pass: the steps, from the last to the first.
-///
-/// `dy` `[T, B, H]` is the gradient of the output. `dstate` holds the gradient of
-/// the final state and is overwritten with that of the initial one. The cache's
-/// gates become the gradients of the sums before them. `transposed` [4, H, H] is
-/// overwritten. `v` is for the steps of a narrow layer.
+/// The steps, of which `run` takes those of a layer whose units a vector holds.
 #[inline(always)]
-pub(crate) fn backward_steps<S: Simd, V: Simd>(
-    (s, v): (S, V),
-    shape: LayerShape,
-    extent: Extent,
-    params: Params<&[f32]>,
-    cache: CacheView<&mut [f32]>,
-    dy: &[f32],
-    dstate: StateView<&mut [f32]>,
-    transposed: &mut [f32],
+fn backward_steps_by<S: StepsBackward>(
+    s: S,
+    args: BackwardSteps,
+    mut run: impl FnMut(&mut StepBackward),
 ) {
-    let hidden = shape.hidden;
-    let units = extent.batch * hidden;
+    let BackwardSteps {
+        shape,
+        extent,
+        params,
+        cache,
+        dy,
+        dstate,
+        transposed,
+        scratch,
+    } = args;
+    let (batch, hidden) = (extent.batch, shape.hidden);
+    let units = batch * hidden;
     if units == 0 {
         return;
     }
-    let (_, recurrent_kernel) = params.split_kernel(shape);
+    let (_, recurrent) = params.split_kernel(shape);
+    let recurrent = MatRef::new(recurrent, hidden, 4 * hidden);
     // As rows, or already in panels where that pays.
-    let in_panels = S::BLOCKED && extent.batch > FEW_ROWS && shape.panels_len(extent) > 0;
+    let in_panels =
+        const { S::TILING.packed_rows > 0 } && batch > FEW_ROWS && shape.panels_len(extent) > 0;
     if in_panels {
-        let columns = MatRef::rows(recurrent_kernel, 4 * hidden).transposed();
-        pack(s, (4 * hidden, hidden), columns, transposed);
+        s.pack(recurrent.transposed(), &mut *transposed);
     } else {
-        transpose(s, transposed, recurrent_kernel, 4 * hidden);
+        s.transpose(&mut *transposed, recurrent);
     }
+    let transposed = &*transposed;
     // The last step first. The first row of c is the initial state's.
     let c: &[f32] = cache.c;
     let (c_before, _) = c.cut(extent.rows() * hidden);
@@ -412,57 +546,60 @@ pub(crate) fn backward_steps<S: Simd, V: Simd>(
     let states = exact_chunks_rev(c_before, units).zip(exact_chunks_rev(c_after, units));
     let steps = exact_chunks_rev(cache.gates, 4 * units).zip(exact_chunks_rev(dy, units));
     for (t, ((gates, dy), (c_before, c))) in steps.zip(states).enumerate() {
-        if !S::SMALL && (V::FILLED || hidden <= S::LANES) {
-            let (given, d) = ((c_before, c, dy), (&mut *dstate.c, &mut *dstate.h));
-            let batch = extent.batch;
-            narrowest!(V, v, hidden, fit => {
-                narrow_step(fit, hidden, batch, gates, given, d, transposed)
-            });
+        let args = BackwardArgs {
+            batch,
+            hidden,
+            gates: &mut *gates,
+            c_before,
+            c,
+            dy,
+            dc: &mut *dstate.c,
+            dh: &mut *dstate.h,
+            transposed,
+        };
+        if const { S::LANES > 1 } && hidden <= S::LANES {
+            if let Some(mut step) = StepBackward::new(args) {
+                run(&mut step);
+            }
             continue;
         }
-        backward_rows(
-            s,
-            hidden,
-            &mut *gates,
-            (c_before, c, dy),
-            dstate.h,
-            dstate.c,
-        );
-        let sizes = Sizes {
-            m: extent.batch,
-            n: hidden,
-            k: 4 * hidden,
+        backward_rows(s, args);
+        let args = GemmArgs {
+            a: MatRef::new(gates, batch, 4 * hidden),
+            b: MatRef::new(transposed, 4 * hidden, hidden),
+            init: Init::Zero,
+            c: MatMut::new(&mut *dstate.h, batch, hidden),
+            scratch: &mut *scratch,
         };
-        let gates = MatRef::rows(gates, 4 * hidden);
         if in_panels {
-            let backwards = t % 2 == 1;
-            let dh = (&mut *dstate.h, hidden);
-            gemm_packed(s, sizes, gates, transposed, Init::Zero, dh, backwards);
+            s.gemm_packed(args, t % 2 == 1);
         } else {
-            let kernel = MatRef::rows(transposed, hidden);
-            gemm(s, sizes, gates, kernel, Init::Zero, dstate.h);
+            s.gemm(args);
         }
     }
 }
 
-/// [`StepBackward`] for all rows of the batch.
+/// The elementwise part of a step backward, for all rows of the batch.
 #[inline(always)]
-fn backward_rows<S: Simd>(
-    s: S,
-    hidden: usize,
-    gates: &mut [f32],
-    (c_before, c, dy): (&[f32], &[f32], &[f32]),
-    dh: &[f32],
-    dc: &mut [f32],
-) {
+fn backward_rows<S: Simd>(s: S, args: BackwardArgs) {
+    let BackwardArgs {
+        hidden,
+        gates,
+        c_before,
+        c,
+        dy,
+        dc,
+        dh,
+        ..
+    } = args;
     s.vectorize(
         #[inline(always)]
         move || {
             let c_rows = exact_chunks(c_before, hidden).zip(exact_chunks(c, hidden));
-            let d_rows = exact_chunks(dc, hidden).zip(exact_chunks(dh, hidden));
+            let d_rows = exact_chunks(dc, hidden).zip(exact_chunks(&*dh, hidden));
             let rows = exact_chunks(gates, 4 * hidden).zip(exact_chunks(dy, hidden));
             for (((gates, dy), (c_before, c)), (dc, dh)) in rows.zip(c_rows).zip(d_rows) {
-                StepBackward {
+                BackwardRow {
                     gates: by_gate(gates, hidden),
                     c_before,
                     c,
@@ -476,75 +613,59 @@ fn backward_rows<S: Simd>(
     );
 }
 
-/// The second half: the gradients of the parameters and of the input.
-///
-/// The cache's gates hold the gradients that [`backward_steps`] left. `gradients`
-/// is accumulated to. `dx` `[T, B, I]`, if wanted, is overwritten; then
-/// `transposed` [4, H, I] is too.
 #[inline(always)]
-pub(crate) fn backward_products<S: Simd, V: Simd>(
-    (s, _): (S, V),
-    shape: LayerShape,
-    extent: Extent,
-    params: Params<&[f32]>,
-    x: &[f32],
-    cache: CacheView<&[f32]>,
-    gradients: Params<&mut [f32]>,
-    dx: Option<(&mut [f32], &mut [f32])>,
-) {
+fn backward_products<S: Steps>(s: S, args: BackwardProducts) {
+    let BackwardProducts {
+        shape,
+        extent,
+        params,
+        x,
+        cache,
+        gradients: Params { kernel, bias },
+        dx,
+        transposed,
+        scratch,
+    } = args;
     let LayerShape { inputs, hidden } = shape;
     let rows = extent.rows();
-    let (h_before, _) = cache.h.cut(rows * hidden);
-    let dgates = MatRef::reversed_rows(cache.gates, 4 * hidden);
-    let Params { kernel, bias } = gradients;
     let (dinput, drecurrent) = kernel.cut(inputs * 4 * hidden);
-
-    let sizes = Sizes {
-        m: inputs,
-        n: 4 * hidden,
-        k: rows,
+    let (h_before, _) = cache.h.cut(rows * hidden);
+    let dgates = MatRef::new(cache.gates, rows, 4 * hidden);
+    let x = MatRef::new(x, rows, inputs);
+    let h_before = MatRef::new(h_before, rows, hidden);
+    let mut accumulate = |a: MatRef, c| {
+        s.gemm(GemmArgs {
+            a: a.reversed_rows().transposed(),
+            b: dgates.reversed_rows(),
+            init: Init::Accumulate,
+            c: MatMut::new(c, a.col_count(), 4 * hidden),
+            scratch: &mut *scratch,
+        });
     };
-    let columns = MatRef::reversed_rows(x, inputs).transposed();
-    gemm(s, sizes, columns, dgates, Init::Accumulate, dinput);
+    accumulate(x, dinput);
+    accumulate(h_before, drecurrent);
+    accumulate(MatRef::ones(rows, 1), bias);
 
-    let sizes = Sizes {
-        m: hidden,
-        n: 4 * hidden,
-        k: rows,
-    };
-    let columns = MatRef::reversed_rows(h_before, hidden).transposed();
-    gemm(s, sizes, columns, dgates, Init::Accumulate, drecurrent);
-
-    let sizes = Sizes {
-        m: 1,
-        n: 4 * hidden,
-        k: rows,
-    };
-    gemm(
-        s,
-        sizes,
-        MatRef::constant(&[1.0]),
-        dgates,
-        Init::Accumulate,
-        bias,
-    );
-
-    if let Some((dx, transposed)) = dx {
-        let (input_kernel, _) = params.split_kernel(shape);
-        let sizes = Sizes {
-            m: rows,
-            n: inputs,
-            k: 4 * hidden,
-        };
-        let gates = MatRef::rows(cache.gates, 4 * hidden);
-        if S::BLOCKED && shape.is_wide() {
-            let columns = MatRef::rows(input_kernel, 4 * hidden).transposed();
-            pack(s, (4 * hidden, inputs), columns, transposed);
-            gemm_packed(s, sizes, gates, transposed, Init::Zero, (dx, inputs), false);
+    if let Some(dx) = dx {
+        let (input, _) = params.split_kernel(shape);
+        let input = MatRef::new(input, inputs, 4 * hidden);
+        let in_panels = const { S::TILING.packed_rows > 0 } && shape.is_wide();
+        if in_panels {
+            s.pack(input.transposed(), &mut *transposed);
         } else {
-            transpose(s, transposed, input_kernel, 4 * hidden);
-            let kernel = MatRef::rows(transposed, inputs);
-            gemm(s, sizes, gates, kernel, Init::Zero, dx);
+            s.transpose(&mut *transposed, input);
+        }
+        let args = GemmArgs {
+            a: dgates,
+            b: MatRef::new(transposed, 4 * hidden, inputs),
+            init: Init::Zero,
+            c: MatMut::new(dx, rows, inputs),
+            scratch,
+        };
+        if in_panels {
+            s.gemm_packed(args, false);
+        } else {
+            s.gemm(args);
         }
     }
 }

@@ -2,11 +2,10 @@
 
 pub(crate) mod cell;
 pub(crate) mod layer;
-pub(crate) mod outlined;
 mod scalar;
 mod shard;
 pub(crate) mod step;
-mod tile;
+pub(crate) mod tile;
 pub(crate) mod weights;
 
 pub use cell::SMALLEST_STATE;

@@ -4,11 +4,12 @@
 //! units each read only the columns of these; after every step they exchange what they
 //! have of the hidden state, which is the caller's task: the core knows of no threads.
 
-use super::step::{Before, step_from_sums};
-use super::weights::{Order, Zigzag, pack_units};
+use super::step::Steps as _;
+use super::tile::{FromPreact, Step};
+use super::weights::{Weights, Zigzag, pack_gates_of};
 use crate::error::{ShapeError, check_len};
-use crate::gemm::{Init, MatRef, Sizes, gemm};
-use crate::layout::split::{CACHE_LINE, align_to_cache_line, copy};
+use crate::gemm::{Gemm as _, GemmArgs, Init, MatMut, MatRef};
+use crate::layout::split::{CACHE_LINE, align_to_cache_line, copy_prefix};
 use crate::layout::{Cut, LayerShape, Params};
 use crate::simd::dispatch;
 use core::ops::Range;
@@ -56,7 +57,7 @@ impl<'a> LayerUnits<'a> {
     #[inline]
     pub const fn len(layer: LayerShape, units: usize) -> usize {
         let rows = layer.inputs.saturating_add(layer.hidden).saturating_add(1);
-        // PackBuffer to align the kernels to a cache line at any alignment of the buffer, and for their
+        // Room to align the kernels to a cache line at any alignment of the buffer, and for their
         // offset, which stands before them.
         rows.saturating_mul(4)
             .saturating_mul(units)
@@ -88,7 +89,7 @@ impl<'a> LayerUnits<'a> {
         *distance = before as f32;
         let (recurrent, input, bias) = cut(layer, units.len(), before, rest);
         let (of_inputs, of_hidden) = params.split_kernel(layer);
-        pack_units(layer.hidden, units.clone(), recurrent, of_hidden);
+        pack_gates_of(layer.hidden, units.clone(), recurrent, of_hidden);
         let gates = of_inputs
             .chunks_exact(layer.hidden)
             .chain(params.bias.chunks_exact(layer.hidden));
@@ -96,7 +97,7 @@ impl<'a> LayerUnits<'a> {
             .chunks_exact_mut(units.len())
             .chain(bias.chunks_exact_mut(units.len()));
         for (own, gate) in own.zip(gates) {
-            copy(own, gate.get(units.clone()).unwrap_or(&[]));
+            copy_prefix(own, gate.get(units.clone()).unwrap_or(&[]));
         }
         Ok(())
     }
@@ -123,15 +124,14 @@ impl<'a> LayerUnits<'a> {
     pub fn input_sums(&self, rows: usize, x: &[f32], sums: &mut [f32]) -> Result<(), ShapeError> {
         check_len("x", rows.saturating_mul(self.layer.inputs), x.len())?;
         check_len("sums", self.sums_len(rows), sums.len())?;
-        let (inputs, units) = (self.layer.inputs, self.units);
-        let sizes = Sizes {
-            m: rows,
-            n: 4 * units,
-            k: inputs,
+        let args = GemmArgs {
+            a: MatRef::new(x, rows, self.layer.inputs),
+            b: MatRef::new(self.input, self.layer.inputs, 4 * self.units),
+            init: Init::Bias(self.bias),
+            c: MatMut::new(sums, rows, 4 * self.units),
+            scratch: &mut [],
         };
-        let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(self.input, 4 * units));
-        let bias = Init::Bias(self.bias);
-        dispatch!(s => gemm(s, sizes, x, kernel, bias, sums));
+        dispatch!(s => s.gemm(args));
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl<'a> LayerUnits<'a> {
         sums: &mut [f32],
         c: &mut [f32],
         h: &mut [f32],
-        turn: &mut Zigzag,
+        zigzag: &mut Zigzag,
     ) -> Result<(), ShapeError> {
         let units = batch.saturating_mul(self.units);
         check_len(
@@ -157,12 +157,22 @@ impl<'a> LayerUnits<'a> {
         check_len("sums", self.sums_len(batch), sums.len())?;
         check_len("c", units, c.len())?;
         check_len("h", units, h.len())?;
-        let units = (self.layer.hidden, self.units);
-        let how = (Order::Panels, turn.next());
-        let before = (Before::InPlace, h_before);
-        let sums = (sums, 4 * self.units);
-        let kernel = self.recurrent;
-        dispatch!(s => step_from_sums(s, units, batch, how, kernel, before, sums, c, h));
+        let step = Step::from_preact(FromPreact {
+            batch,
+            hidden: self.layer.hidden,
+            units: self.units,
+            recurrent: Weights::GatePanels(self.recurrent),
+            h_before,
+            preact: sums,
+            preact_stride: 4 * self.units,
+            c_before: None,
+            c,
+            h,
+        });
+        let descending = zigzag.next();
+        if let Some(mut step) = step {
+            dispatch!(s => s.step_from_preact(&mut step, descending));
+        }
         Ok(())
     }
 

@@ -2,28 +2,83 @@
 //! time. With [`micro`](crate::gemm::micro) all that a step does by pointers.
 
 #![allow(unsafe_code)]
-
+use super::cell::BackwardInputs;
+use super::weights::{Kernels, PANEL_UNITS, Weights};
 use crate::gemm::micro::{Left, Right, Tile, accumulate};
-use crate::lstm::weights::{Order, PANEL};
-use crate::simd::Simd;
+use crate::simd::{Scalar, Simd};
 use core::marker::PhantomData;
 
-/// A kernel `[K, 4, H]`, in rows or in panels, and what it is multiplied with: `[B, K]`.
+/// A kernel `[K, 4, H]`, and what it is multiplied with: `[B, K]`.
 #[derive(Clone, Copy)]
 struct Product {
     depth: usize,
     x: *const f32,
     kernel: *const f32,
+    in_panels: bool,
 }
 
-/// The buffers of one step of B rows and H units. All of them cover that.
-pub(crate) struct Step<'a, const GATES: bool> {
+impl Product {
+    #[inline(always)]
+    fn new(depth: usize, x: &[f32], kernel: Weights) -> Self {
+        Self {
+            depth,
+            x: x.as_ptr(),
+            kernel: kernel.numbers().as_ptr(),
+            in_panels: matches!(kernel, Weights::GatePanels(_)),
+        }
+    }
+}
+
+/// One step of B rows without a cache, from the bias: x·Wx is added too.
+pub(crate) struct FromBias<'a> {
     pub batch: usize,
+    pub inputs: usize,
     pub hidden: usize,
-    order: Order,
+    pub kernels: Kernels<'a>,
+    /// `[4, H]`
+    pub bias: &'a [f32],
+    /// `[B, I]`
+    pub x: &'a [f32],
+    /// `[B, H]`
+    pub h_before: &'a [f32],
+    /// `[B, H]`, advanced in place.
+    pub c: &'a mut [f32],
+    /// `[B, H]`, overwritten.
+    pub h: &'a mut [f32],
+}
+
+/// One step of B rows from pre-activations that lack h·Wh: of all H units of a layer, or of U of
+/// them.
+pub(crate) struct FromPreact<'a> {
+    pub batch: usize,
+    /// H
+    pub hidden: usize,
+    /// U
+    pub units: usize,
+    /// `[H, 4, U]`
+    pub recurrent: Weights<'a>,
+    /// `[B, H]`
+    pub h_before: &'a [f32],
+    /// bias + x·Wx `[B, 4, U]`, overwritten with the activations of the gates.
+    pub preact: &'a mut [f32],
+    /// From one row of `preact` to the next.
+    pub preact_stride: usize,
+    /// `[B, U]`; without it, `c` is advanced in place.
+    pub c_before: Option<&'a [f32]>,
+    /// `[B, U]`, overwritten.
+    pub c: &'a mut [f32],
+    /// `[B, U]`, overwritten.
+    pub h: &'a mut [f32],
+}
+
+/// The buffers of one step of B rows and H units, all of which cover that. With `GATES`, it starts
+/// from pre-activations, which take the activations.
+pub struct Step<'a, const GATES: bool> {
+    pub(super) batch: usize,
+    pub(super) hidden: usize,
     /// `[B, 4, H]`, or one row for all.
     start: *const f32,
-    start_row: usize,
+    start_stride: usize,
     /// Only without gates.
     input: Product,
     recurrent: Product,
@@ -36,23 +91,26 @@ pub(crate) struct Step<'a, const GATES: bool> {
 }
 
 impl<'a> Step<'a, false> {
-    /// From the bias `[4, H]`: x·Wx is added too. `c` is advanced in place.
+    /// `None` if a buffer has the wrong length.
     #[inline(always)]
-    pub fn from_bias(
-        (batch, inputs, hidden): (usize, usize, usize),
-        order: Order,
-        bias: &'a [f32],
-        (x, input): (&'a [f32], &'a [f32]),
-        (h_before, recurrent): (&'a [f32], &'a [f32]),
-        c: &'a mut [f32],
-        h: &'a mut [f32],
-    ) -> Option<Self> {
+    pub(crate) fn from_bias(args: FromBias<'a>) -> Option<Self> {
+        let FromBias {
+            batch,
+            inputs,
+            hidden,
+            kernels: Kernels { input, recurrent },
+            bias,
+            x,
+            h_before,
+            c,
+            h,
+        } = args;
         let units = batch * hidden;
         let fits = bias.len() == 4 * hidden
             && x.len() == batch * inputs
-            && input.len() == inputs * 4 * hidden
+            && input.numbers().len() == inputs * 4 * hidden
             && h_before.len() == units
-            && recurrent.len() == hidden * 4 * hidden
+            && recurrent.numbers().len() == hidden * 4 * hidden
             && c.len() == units
             && h.len() == units;
         debug_assert!(fits, "a buffer of the step has the wrong length");
@@ -60,19 +118,10 @@ impl<'a> Step<'a, false> {
         fits.then_some(Self {
             batch,
             hidden,
-            order,
             start: bias.as_ptr(),
-            start_row: 0,
-            input: Product {
-                depth: inputs,
-                x: x.as_ptr(),
-                kernel: input.as_ptr(),
-            },
-            recurrent: Product {
-                depth: hidden,
-                x: h_before.as_ptr(),
-                kernel: recurrent.as_ptr(),
-            },
+            start_stride: 0,
+            input: Product::new(inputs, x, input),
+            recurrent: Product::new(hidden, h_before, recurrent),
             gates: core::ptr::null_mut(),
             c_before: c,
             c,
@@ -83,45 +132,39 @@ impl<'a> Step<'a, false> {
 }
 
 impl<'a> Step<'a, true> {
-    /// From `sums` `[B, 4, H]`, their rows so far apart, which take the activations. `c` is advanced
-    /// in place if there is no `c_before`.
+    /// `None` if a buffer has the wrong length.
     #[inline(always)]
-    pub fn from_sums(
-        (batch, all, hidden): (usize, usize, usize),
-        order: Order,
-        (sums, row): (&'a mut [f32], usize),
-        (h_before, recurrent): (&'a [f32], &'a [f32]),
-        c_before: Option<&'a [f32]>,
-        c: &'a mut [f32],
-        h: &'a mut [f32],
-    ) -> Option<Self> {
+    pub(crate) fn from_preact(args: FromPreact<'a>) -> Option<Self> {
+        let FromPreact {
+            batch,
+            hidden: all,
+            units: hidden,
+            recurrent,
+            h_before,
+            preact,
+            preact_stride,
+            c_before,
+            c,
+            h,
+        } = args;
         let units = batch * hidden;
-        let fits = row >= 4 * hidden
-            && sums.len() == batch * row
+        let fits = preact_stride >= 4 * hidden
+            && preact.len() == batch * preact_stride
             && h_before.len() == batch * all
-            && recurrent.len() == all * 4 * hidden
+            && recurrent.numbers().len() == all * 4 * hidden
             && c_before.is_none_or(|c| c.len() == units)
             && c.len() == units
             && h.len() == units;
         debug_assert!(fits, "a buffer of the step has the wrong length");
-        let (c, sums) = (c.as_mut_ptr(), sums.as_mut_ptr());
+        let (c, preact) = (c.as_mut_ptr(), preact.as_mut_ptr());
         fits.then_some(Self {
             batch,
             hidden,
-            order,
-            start: sums,
-            start_row: row,
-            input: Product {
-                depth: 0,
-                x: core::ptr::null(),
-                kernel: core::ptr::null(),
-            },
-            recurrent: Product {
-                depth: all,
-                x: h_before.as_ptr(),
-                kernel: recurrent.as_ptr(),
-            },
-            gates: sums,
+            start: preact,
+            start_stride: preact_stride,
+            input: Product::new(0, &[], Weights::Rows(&[])),
+            recurrent: Product::new(all, h_before, recurrent),
+            gates: preact,
             c_before: c_before.map_or(c.cast_const(), |c| c.as_ptr()),
             c,
             h: h.as_mut_ptr(),
@@ -131,17 +174,28 @@ impl<'a> Step<'a, true> {
 }
 
 impl<'a, const GATES: bool> Step<'a, GATES> {
-    /// `ROWS` rows and `VECTORS` vectors of units, or unless `FULL` what is left of the units in
-    /// one. `None` if the step does not have them.
+    /// Whether so many units at a time lie in one panel.
     #[inline(always)]
-    pub fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
+    pub(super) fn takes(&self, units: usize) -> bool {
+        units <= PANEL_UNITS || !self.recurrent.in_panels && !self.input.in_panels
+    }
+
+    /// `ROWS` rows and `VECTORS` vectors of units, or unless `FULL` what is left of the units in
+    /// one. `None` if the step does not have them, or they do not lie in one gate panel.
+    #[inline(always)]
+    pub(super) fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
         &mut self,
         s: S,
         row: usize,
         at: usize,
     ) -> Option<StepTile<'_, 'a, S, ROWS, VECTORS, FULL, GATES>> {
         let place = Place::new(s, (self.batch, self.hidden), row, at)?;
-        Some(StepTile { step: self, place })
+        let width = VECTORS * S::LANES;
+        // Every level's vectors fill a panel without a rest, and so do twice as many of most.
+        let in_one_panel = const { PANEL_UNITS.is_multiple_of(VECTORS * S::LANES) }
+            && at.is_multiple_of(width)
+            || !self.recurrent.in_panels && !self.input.in_panels;
+        in_one_panel.then_some(StepTile { step: self, place })
     }
 }
 
@@ -192,7 +246,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>
         tile
     }
 
-    /// The way back.
+    /// Writes what [`load`](Self::load) reads.
     ///
     /// # Safety
     /// The buffer covers the tile.
@@ -244,7 +298,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
         let mut sums = [[[s.splat(0.0); VECTORS]; 4]; PART];
         for g in 0..4 {
             // SAFETY: the tile lies within the step, and its buffers cover that.
-            let gate = unsafe { part.load(s, step.start, step.start_row, g * step.hidden) };
+            let gate = unsafe { part.load(s, step.start, step.start_stride, g * step.hidden) };
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (v, sum) in sums[g].iter_mut().enumerate() {
                     *sum = gate[v][r];
@@ -257,36 +311,6 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
         }
         let (h, kernel) = self.operands(step.recurrent, row);
         accumulate::<_, true, _, _, _, _>(s, h, kernel, None, sums)
-    }
-
-    /// What the sums of the tile's one row start from.
-    #[inline(always)]
-    pub fn start(&self, s: S) -> [[S::V; VECTORS]; 4] {
-        let step = &*self.step;
-        let Place { row, at, mask } = self.place;
-        let part = Place::<S, 1, VECTORS, FULL> { row, at, mask };
-        let mut start = [[s.splat(0.0); VECTORS]; 4];
-        for (g, start) in start.iter_mut().enumerate() {
-            // SAFETY: the tile lies within the step, and its buffers cover that.
-            let gate = unsafe { part.load(s, step.start, step.start_row, g * step.hidden) };
-            for (start, [gate]) in start.iter_mut().zip(gate) {
-                *start = gate;
-            }
-        }
-        start
-    }
-
-    #[inline(always)]
-    pub fn input(&self) -> Option<(Left<1>, Right<S, 4, VECTORS, FULL>)> {
-        (!GATES).then(
-            #[inline(always)]
-            || self.operands(self.step.input, self.place.row),
-        )
-    }
-
-    #[inline(always)]
-    pub fn recurrent(&self) -> (Left<1>, Right<S, 4, VECTORS, FULL>) {
-        self.operands(self.step.recurrent, self.place.row)
     }
 
     /// The cell state before the step.
@@ -313,47 +337,105 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
             if GATES {
                 let to = step.gates;
                 for (g, gate) in gates.into_iter().enumerate() {
-                    place.store(s, to, step.start_row, g * step.hidden, gate);
+                    place.store(s, to, step.start_stride, g * step.hidden, gate);
                 }
             }
         }
     }
 
+    /// Where the tile's units are in a kernel, and how far its gates are apart.
+    #[inline(always)]
+    fn place_in_kernel(&self, product: Product) -> (*const f32, usize) {
+        let (at, hidden) = (self.place.at, self.step.hidden);
+        if !product.in_panels {
+            return (product.kernel.wrapping_add(at), hidden);
+        }
+        let panel = at / PANEL_UNITS * PANEL_UNITS;
+        let width = PANEL_UNITS.min(hidden - panel);
+        let start = panel * 4 * product.depth + at - panel;
+        (product.kernel.wrapping_add(start), width)
+    }
+
     #[inline(always)]
     fn operands<const PART: usize>(
         &self,
-        Product { depth, x, kernel }: Product,
+        product: Product,
         row: usize,
     ) -> (Left<PART>, Right<S, 4, VECTORS, FULL>) {
-        let hidden = self.step.hidden;
-        let (at, width) = match self.step.order {
-            Order::Rows => (self.place.at, hidden),
-            Order::Panels => {
-                let panel = self.place.at / PANEL * PANEL;
-                let width = PANEL.min(hidden - panel);
-                (panel * 4 * depth + self.place.at - panel, width)
-            }
-        };
-        // SAFETY: the tile lies within the step, whose buffers cover that; `VECTORS` vectors are
-        // in one panel.
+        let Product { depth, x, .. } = product;
+        let (kernel, gate) = self.place_in_kernel(product);
+        let masks = [self.place.mask; VECTORS];
+        // SAFETY: the tile lies within the step, whose buffers cover that, and in one panel.
         unsafe {
             let x = Left::new(x.add(row * depth), depth as isize, 1, depth);
-            let kernel = Right::new(
-                kernel.add(at),
-                4 * width as isize,
-                width,
-                depth,
-                [self.place.mask; VECTORS],
-            );
+            let kernel = Right::new(kernel, 4 * gate as isize, gate, depth, masks);
             (x, kernel)
         }
     }
 }
 
+impl<const LONG: bool, const UNITS: usize, const GATES: bool>
+    StepTile<'_, '_, Scalar<LONG>, 1, UNITS, true, GATES>
+{
+    /// The sums of all gates of one row, one lane at a time.
+    #[inline(always)]
+    pub fn sums_in_memory(&self, s: Scalar<LONG>) -> [[f32; UNITS]; 4] {
+        let step = &*self.step;
+        let mut sums = [[0.0; UNITS]; 4];
+        for (g, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the tile lies within the step, and its buffers cover that.
+            let gate = unsafe {
+                self.place
+                    .load(s, step.start, step.start_stride, g * step.hidden)
+            };
+            for (sum, [gate]) in sums.iter_mut().zip(gate) {
+                *sum = gate;
+            }
+        }
+        if !GATES {
+            self.accumulate(s, step.input, &mut sums);
+        }
+        self.accumulate(s, step.recurrent, &mut sums);
+        sums
+    }
+
+    #[inline(always)]
+    fn accumulate(&self, s: Scalar<LONG>, product: Product, sums: &mut [[f32; UNITS]; 4]) {
+        let Product { depth, x, .. } = product;
+        let (kernel, gate) = self.place_in_kernel(product);
+        // SAFETY: the tile lies within the step, whose buffers cover that, and in one panel.
+        unsafe {
+            let x = x.add(self.place.row * depth);
+            s.accumulate_gates(depth, x, kernel, 4 * gate, gate, sums);
+        }
+    }
+}
+
+/// The arguments of a step backward of B rows and H units.
+pub(crate) struct BackwardArgs<'a> {
+    pub batch: usize,
+    pub hidden: usize,
+    /// The activations of the gates `[B, 4, H]`, overwritten with the gradients of the
+    /// pre-activations.
+    pub gates: &'a mut [f32],
+    /// `[B, H]`
+    pub c_before: &'a [f32],
+    /// `[B, H]`
+    pub c: &'a [f32],
+    /// `[B, H]`
+    pub dy: &'a [f32],
+    /// `[B, H]`; the gradient after the step, overwritten with that before it.
+    pub dc: &'a mut [f32],
+    /// `[B, H]`, likewise.
+    pub dh: &'a mut [f32],
+    /// The recurrent kernel `[4, H, H]`.
+    pub transposed: &'a [f32],
+}
+
 /// The buffers of one step backward of B rows and H units, which all cover that.
-pub(crate) struct StepBack<'a> {
-    batch: usize,
-    hidden: usize,
+pub struct StepBackward<'a> {
+    pub(super) batch: usize,
+    pub(super) hidden: usize,
     gates: *mut f32,
     c_before: *const f32,
     c: *const f32,
@@ -364,33 +446,26 @@ pub(crate) struct StepBack<'a> {
     _buffers: PhantomData<&'a mut [f32]>,
 }
 
-/// What a tile backward reads: the gates, `c_before` and `c`, `dy`, `dh` and `dc`.
-pub(crate) type Given<V> = ([V; 4], (V, V), (V, V, V));
-
-impl<'a> StepBack<'a> {
+impl<'a> StepBackward<'a> {
+    /// `None` if a buffer has the wrong length.
     #[inline(always)]
-    pub fn new(
-        (batch, hidden): (usize, usize),
-        gates: &'a mut [f32],
-        (c_before, c, dy): (&'a [f32], &'a [f32], &'a [f32]),
-        (dc, dh): (&'a mut [f32], &'a mut [f32]),
-        transposed: &'a [f32],
-    ) -> Option<Self> {
-        let units = batch * hidden;
-        let fits = gates.len() == 4 * units
-            && [c_before, c, dy, dc, dh].iter().all(|b| b.len() == units)
-            && transposed.len() == 4 * hidden * hidden;
+    pub(crate) fn new(args: BackwardArgs<'a>) -> Option<Self> {
+        let units = args.batch * args.hidden;
+        let states = [args.c_before, args.c, args.dy, args.dc, args.dh];
+        let fits = args.gates.len() == 4 * units
+            && states.iter().all(|state| state.len() == units)
+            && args.transposed.len() == 4 * args.hidden * args.hidden;
         debug_assert!(fits, "a buffer of the step has the wrong length");
         fits.then_some(Self {
-            batch,
-            hidden,
-            gates: gates.as_mut_ptr(),
-            c_before: c_before.as_ptr(),
-            c: c.as_ptr(),
-            dy: dy.as_ptr(),
-            dc: dc.as_mut_ptr(),
-            dh: dh.as_mut_ptr(),
-            transposed: transposed.as_ptr(),
+            batch: args.batch,
+            hidden: args.hidden,
+            gates: args.gates.as_mut_ptr(),
+            c_before: args.c_before.as_ptr(),
+            c: args.c.as_ptr(),
+            dy: args.dy.as_ptr(),
+            dc: args.dc.as_mut_ptr(),
+            dh: args.dh.as_mut_ptr(),
+            transposed: args.transposed.as_ptr(),
             _buffers: PhantomData,
         })
     }
@@ -398,11 +473,13 @@ impl<'a> StepBack<'a> {
     /// `ROWS` rows of all units, if a vector holds them. `gradients` turns what is read into the
     /// gradients of the gates and of `c_before`; that of `h_before` follows from the former.
     #[inline(always)]
-    pub fn tile<S: Simd, const ROWS: usize, const FULL: bool>(
+    pub(super) fn tile<S: Simd, const ROWS: usize, const FULL: bool>(
         &mut self,
         s: S,
         row: usize,
-        gradients: impl FnOnce(Given<[[S::V; ROWS]; 1]>) -> ([[[S::V; ROWS]; 1]; 4], [[S::V; ROWS]; 1]),
+        gradients: impl FnOnce(
+            BackwardInputs<[[S::V; ROWS]; 1]>,
+        ) -> ([[[S::V; ROWS]; 1]; 4], [[S::V; ROWS]; 1]),
     ) {
         let hidden = self.hidden;
         let Some(place) = Place::<S, ROWS, 1, FULL>::new(s, (self.batch, hidden), row, 0) else {
@@ -423,7 +500,15 @@ impl<'a> StepBack<'a> {
                 *units = place.load(s, from, hidden, 0);
             }
             let [c_before, c, dy, dh, dc] = units;
-            let (dgates, dc) = gradients((gates, (c_before, c), (dy, dh, dc)));
+            let inputs = BackwardInputs {
+                gates,
+                c_before,
+                c,
+                dy,
+                dh,
+                dc,
+            };
+            let (dgates, dc) = gradients(inputs);
             place.store(s, self.dc, hidden, 0, dc);
             for (g, dgate) in dgates.into_iter().enumerate() {
                 place.store(s, self.gates, 4 * hidden, g * hidden, dgate);

@@ -1,50 +1,161 @@
 //! Where a layer's two kernels have their numbers, and the packing that puts them there.
 
-use crate::gemm::pack::{gemm_packed, pack};
-use crate::gemm::{Init, MatRef, Sizes, gemm_strided};
-use crate::layout::split::{copy, div_or_zero};
+use crate::gemm::{Gemm, GemmArgs, Init, MatMut, MatRef};
+use crate::layout::split::{copy_prefix, div_or_zero};
 use crate::layout::{Cut, Extent, LayerShape, Params};
-use crate::simd::Simd;
 use core::ops::Range;
 
-/// Where a layer's kernel has its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// `[K, 4, H]`, as everywhere else.
-    Rows,
-    /// Panels of [`PANEL`] units, the last one narrower: `[H / 16][K, 4, 16]`.
-    Panels,
+/// A kernel `[K, 4, H]` of a layer, in the order in which its reader wants it.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// `[K, 4, H]`, as everywhere else: for steps and products.
+    Rows(&'a [f32]),
+    /// `[H / 16][K, 4, 16]`, the last panel narrower: for steps of few rows, which read a panel from
+    /// its first number to its last.
+    GatePanels(&'a [f32]),
+    /// `[4H / NR][K, NR]`, the last panel narrower: for products.
+    GemmPanels(&'a [f32]),
 }
 
-/// Units of a panel: a line of the caches for each gate.
-pub(crate) const PANEL: usize = 16;
+/// Units of a gate panel: a cache line for each gate.
+pub(crate) const PANEL_UNITS: usize = 16;
 
-/// Which end of the weights the next step of a stream begins with. One for each
-/// stream; any will do.
-#[derive(Clone, Copy, Debug, Default)]
+/// Rows of a batch for which a step is faster than a product.
+pub(crate) const FEW_ROWS: usize = 3;
+
+/// Which end of the weights the next step of a stream begins with. One for each stream; any will do.
+///
+/// Steps that walk the weights the other way each time first read what is still in the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Zigzag(bool);
 
 impl Zigzag {
-    /// Whether the next step goes backwards; the one after it then goes the other way.
+    /// Whether the next step descends; the one after it then goes the other way.
     pub(crate) fn next(&mut self) -> bool {
-        let backwards = self.0;
-        self.0 = !backwards;
-        backwards
+        let descending = self.0;
+        self.0 = !descending;
+        descending
     }
 }
 
-/// A wide layer's kernels in the order in which its products read them best.
-pub(crate) enum Panels<'a> {
-    /// PackBuffer to pack them, of [`LayerShape::panels_len`] numbers or none.
-    PackBuffer(&'a mut [f32]),
-    /// They are there, packed by [`prepack`]; or not, if there are none.
+impl<'a> Weights<'a> {
+    /// The numbers, in whatever order.
+    #[inline(always)]
+    pub(crate) fn numbers(self) -> &'a [f32] {
+        match self {
+            Self::Rows(w) | Self::GatePanels(w) | Self::GemmPanels(w) => w,
+        }
+    }
+
+    /// `c` [m, 4H] = `init` + `a` [m, K] · the kernel. Panels are taken from the last to the first if
+    /// `descending`.
+    #[inline(always)]
+    pub(crate) fn multiply<S: Gemm>(
+        self,
+        s: S,
+        a: MatRef,
+        init: Init,
+        c: MatMut,
+        scratch: &mut [f32],
+        descending: bool,
+    ) {
+        let b = MatRef::new(self.numbers(), a.col_count(), c.col_count());
+        let args = GemmArgs {
+            a,
+            b,
+            init,
+            c,
+            scratch,
+        };
+        match self {
+            Self::Rows(_) => s.gemm(args),
+            Self::GemmPanels(_) => s.gemm_packed(args, descending),
+            Self::GatePanels(_) => debug_assert!(false, "an order for steps only"),
+        }
+    }
+}
+
+/// Both kernels of a layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels<'a> {
+    pub input: Weights<'a>,
+    pub recurrent: Weights<'a>,
+}
+
+/// A wide layer's kernels in the order in which a sequence reads them best.
+pub enum Panels<'a> {
+    /// Room to pack them, of [`LayerShape::panels_len`] numbers or none.
+    Room(&'a mut [f32]),
+    /// Packed by [`prepack`]; or not, if there are none.
     Packed(&'a [f32]),
 }
 
-/// Packs both kernels of a wide layer for any number of calls with as large a batch: the
-/// recurrent one, then the inputs'. Levels that read rows leave `to` alone.
+impl<'a> Kernels<'a> {
+    /// As they are, for steps.
+    #[inline(always)]
+    pub(crate) fn rows(shape: LayerShape, params: Params<&'a [f32]>) -> Self {
+        let (input, recurrent) = params.split_kernel(shape);
+        Self {
+            input: Weights::Rows(input),
+            recurrent: Weights::Rows(recurrent),
+        }
+    }
+
+    /// As packed by [`pack_gates`].
+    #[inline(always)]
+    pub(crate) fn gate_panels(shape: LayerShape, params: Params<&'a [f32]>) -> Self {
+        let (input, recurrent) = params.split_kernel(shape);
+        Self {
+            input: Weights::GatePanels(input),
+            recurrent: Weights::GatePanels(recurrent),
+        }
+    }
+
+    /// Packed for the steps of a sequence, if there is room or they are already.
+    #[inline(always)]
+    pub(crate) fn packed<S: Gemm>(
+        s: S,
+        shape: LayerShape,
+        extent: Extent,
+        params: Params<&'a [f32]>,
+        panels: Panels<'a>,
+    ) -> Self {
+        let rows = Self::rows(shape, params);
+        if const { S::TILING.packed_rows == 0 } {
+            return rows;
+        }
+        let (input, recurrent) = (rows.input.numbers(), rows.recurrent.numbers());
+        match panels {
+            Panels::Room(room) => {
+                let (own, of_input) = room.cut(shape.recurrent_panels_len(extent));
+                Self {
+                    recurrent: pack_recurrent(s, shape, extent.batch, recurrent, own),
+                    input: pack_input(s, shape, input, of_input),
+                }
+            }
+            Panels::Packed(packed) => {
+                let (own, rest) = packed.cut(recurrent.len());
+                let (of_input, _) = rest.cut(input.len());
+                if of_input.len() != input.len() {
+                    return rows;
+                }
+                Self {
+                    recurrent: if extent.batch <= FEW_ROWS {
+                        Weights::GatePanels(own)
+                    } else {
+                        Weights::GemmPanels(own)
+                    },
+                    input: Weights::GemmPanels(of_input),
+                }
+            }
+        }
+    }
+}
+
+/// Packs both kernels of a wide layer for any number of calls with as large a batch: the recurrent
+/// one, then the inputs'. Levels that read rows leave `to` alone.
 #[inline(always)]
-pub(crate) fn prepack<S: Simd>(
+pub(crate) fn prepack<S: Gemm>(
     s: S,
     shape: LayerShape,
     batch: usize,
@@ -54,176 +165,63 @@ pub(crate) fn prepack<S: Simd>(
     let (input, recurrent) = params.split_kernel(shape);
     let (of_recurrent, to) = to.cut(recurrent.len());
     let (of_input, _) = to.cut(input.len());
-    let width = 4 * shape.hidden;
-    if S::BLOCKED && of_input.len() == input.len() {
-        Recurrent::new(s, shape, batch, recurrent, of_recurrent);
-        pack(
-            s,
-            (shape.inputs, width),
-            MatRef::rows(input, width),
-            of_input,
-        );
+    if const { S::TILING.packed_rows > 0 } && of_input.len() == input.len() {
+        pack_recurrent(s, shape, batch, recurrent, of_recurrent);
+        pack_input(s, shape, input, of_input);
     }
 }
 
-/// `sums` `[R, 4, H]`, its rows so far apart, = bias + x·Wx, from the kernel's panels if there are any.
 #[inline(always)]
-pub(crate) fn input_sums<S: Simd>(
+fn pack_recurrent<'a, S: Gemm>(
     s: S,
     shape: LayerShape,
-    rows: usize,
-    params: Params<&[f32]>,
-    panels: &[f32],
-    x: &[f32],
-    sums: (&mut [f32], usize),
-) {
-    let LayerShape { inputs, hidden } = shape;
-    let (kernel, _) = params.split_kernel(shape);
-    let sizes = Sizes {
-        m: rows,
-        n: 4 * hidden,
-        k: inputs,
-    };
-    let (x, bias) = (MatRef::rows(x, inputs), Init::Bias(params.bias));
-    if panels.is_empty() {
-        gemm_strided(s, sizes, x, MatRef::rows(kernel, 4 * hidden), bias, sums);
-    } else {
-        gemm_packed(s, sizes, x, panels, bias, sums, false);
+    batch: usize,
+    kernel: &'a [f32],
+    to: &'a mut [f32],
+) -> Weights<'a> {
+    if to.is_empty() || to.len() != kernel.len() {
+        return Weights::Rows(kernel);
     }
+    if batch <= FEW_ROWS {
+        pack_gates_of(shape.hidden, 0..shape.hidden, to, kernel);
+        return Weights::GatePanels(to);
+    }
+    s.pack(MatRef::new(kernel, shape.hidden, 4 * shape.hidden), to);
+    Weights::GemmPanels(to)
 }
 
-/// The kernels as their products read them best, and the panels of the input's, which
-/// are none if there is no room for them.
 #[inline(always)]
-pub(crate) fn pack_kernels<'a, S: Simd>(
+fn pack_input<'a, S: Gemm>(
     s: S,
     shape: LayerShape,
-    extent: Extent,
-    params: Params<&'a [f32]>,
-    panels: Panels<'a>,
-) -> (Recurrent<'a>, &'a [f32]) {
-    let (input, recurrent) = params.split_kernel(shape);
-    let panels = match panels {
-        Panels::PackBuffer(room) => room,
-        Panels::Packed(panels) => {
-            let (own, rest) = panels.cut(recurrent.len());
-            let (of_input, _) = rest.cut(input.len());
-            return if !S::BLOCKED || of_input.len() != input.len() {
-                (Recurrent::Rows(recurrent), &[])
-            } else if extent.batch <= FEW_ROWS {
-                (Recurrent::Units(own), of_input)
-            } else {
-                (Recurrent::Panels(own), of_input)
-            };
-        }
-    };
-    let (own, of_input) = panels.cut(shape.recurrent_panels_len(extent));
-    let of_input = if S::BLOCKED && of_input.len() == input.len() {
-        let width = 4 * shape.hidden;
-        let kernel = MatRef::rows(input, width);
-        pack(s, (shape.inputs, width), kernel, of_input);
-        &*of_input
-    } else {
-        &[]
-    };
-    let recurrent = Recurrent::new(s, shape, extent.batch, recurrent, own);
-    (recurrent, of_input)
-}
-
-/// Rows of a batch for which no product pays.
-pub(crate) const FEW_ROWS: usize = 3;
-
-/// The recurrent kernel, in the order in which its products read it best.
-#[derive(Clone, Copy)]
-pub(crate) enum Recurrent<'a> {
-    /// `[H, 4, H]`.
-    Rows(&'a [f32]),
-    /// As wide as a tile of a product.
-    Panels(&'a [f32]),
-    /// All gates of some units, for so few rows that no product pays.
-    Units(&'a [f32]),
-}
-
-impl<'a> Recurrent<'a> {
-    /// Packed, if there is room.
-    #[inline(always)]
-    fn new<S: Simd>(
-        s: S,
-        shape: LayerShape,
-        batch: usize,
-        kernel: &'a [f32],
-        panels: &'a mut [f32],
-    ) -> Self {
-        if !S::BLOCKED || panels.is_empty() || panels.len() != kernel.len() {
-            return Self::Rows(kernel);
-        }
-        if batch <= FEW_ROWS {
-            pack_kernel(shape.hidden, panels, kernel);
-            return Self::Units(panels);
-        }
-        let width = 4 * shape.hidden;
-        pack(
-            s,
-            (shape.hidden, width),
-            MatRef::rows(kernel, width),
-            panels,
-        );
-        Self::Panels(panels)
+    kernel: &'a [f32],
+    to: &'a mut [f32],
+) -> Weights<'a> {
+    if to.len() != kernel.len() {
+        return Weights::Rows(kernel);
     }
-
-    /// `sums` `[B, 4, H]`, its rows so far apart, += h·Wh; `backwards` as in [`gemm_packed`].
-    #[inline(always)]
-    pub(crate) fn add<S: Simd>(
-        self,
-        s: S,
-        shape: LayerShape,
-        batch: usize,
-        h: &[f32],
-        sums: (&mut [f32], usize),
-        backwards: bool,
-    ) {
-        let hidden = shape.hidden;
-        let sizes = Sizes {
-            m: batch,
-            n: 4 * hidden,
-            k: hidden,
-        };
-        let h = MatRef::rows(h, hidden);
-        match self {
-            Self::Rows(kernel) => {
-                let kernel = MatRef::rows(kernel, 4 * hidden);
-                gemm_strided(s, sizes, h, kernel, Init::Accumulate, sums);
-            }
-            Self::Panels(panels) if const { S::BLOCKED } => {
-                gemm_packed(s, sizes, h, panels, Init::Accumulate, sums, backwards);
-            }
-            _ => debug_assert!(false, "no order for a product"),
-        }
-    }
+    s.pack(MatRef::new(kernel, shape.inputs, 4 * shape.hidden), to);
+    Weights::GemmPanels(to)
 }
 
-/// A layer's parameters with both kernels in panels; the bias stays as it is.
-pub(crate) fn pack_layer(shape: LayerShape, to: Params<&mut [f32]>, from: Params<&[f32]>) {
-    copy(to.bias, from.bias);
+/// A layer's parameters with both kernels in gate panels; the bias stays as it is.
+pub(crate) fn pack_gates(shape: LayerShape, to: Params<&mut [f32]>, from: Params<&[f32]>) {
+    copy_prefix(to.bias, from.bias);
     let (input, recurrent) = from.split_kernel(shape);
     let (to_input, to_recurrent) = to.split_kernel(shape);
-    pack_kernel(shape.hidden, to_input, input);
-    pack_kernel(shape.hidden, to_recurrent, recurrent);
+    let all = 0..shape.hidden;
+    pack_gates_of(shape.hidden, all.clone(), to_input, input);
+    pack_gates_of(shape.hidden, all, to_recurrent, recurrent);
 }
 
-/// A kernel `[K, 4, H]` in panels `[H / 16][K, 4, 16]`, the last one narrower.
-pub(crate) fn pack_kernel(hidden: usize, to: &mut [f32], kernel: &[f32]) {
-    pack_units(hidden, 0..hidden, to, kernel);
-}
-
-/// [`pack_kernel`] of some of the units: panels `[U / 16][K, 4, 16]`.
-pub(crate) fn pack_units(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
+/// Some of the units of a kernel `[K, 4, H]` in gate panels `[U / 16][K, 4, 16]`.
+pub(crate) fn pack_gates_of(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
     const ROWS: usize = 8;
     let rows = div_or_zero(kernel.len(), hidden);
     for first in (0..rows).step_by(ROWS) {
-        for unit in (0..taken.len()).step_by(PANEL) {
-            let units = PANEL.min(taken.len() - unit);
+        for unit in (0..taken.len()).step_by(PANEL_UNITS) {
+            let units = PANEL_UNITS.min(taken.len() - unit);
             for row in first..rows.min(first + ROWS) {
                 let from = row * hidden + taken.start + unit;
                 let place = unit * rows + row * units;
@@ -231,9 +229,12 @@ pub(crate) fn pack_units(hidden: usize, taken: Range<usize>, to: &mut [f32], ker
                     to.get_mut(place..place + units),
                     kernel.get(from..from + units),
                 ) {
-                    // A whole panel's row is a few vectors; the length of any other is
-                    // known too late for that.
-                    match (to.first_chunk_mut::<PANEL>(), from.first_chunk::<PANEL>()) {
+                    // A full panel's row is a few vectors; the length of any other is known too
+                    // late for that.
+                    match (
+                        to.first_chunk_mut::<PANEL_UNITS>(),
+                        from.first_chunk::<PANEL_UNITS>(),
+                    ) {
                         (Some(to), Some(from)) => *to = *from,
                         _ => to.copy_from_slice(from),
                     }

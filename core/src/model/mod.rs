@@ -1,16 +1,17 @@
-//! The run-time door: a network whose sizes are known only when it runs, over
+//! The run-time API: a network whose sizes are known only when it runs, over
 //! borrowed flat buffers.
 
-use crate::train::dense::{backward_rows, forward_rows};
 mod packed;
 pub use packed::PackedModel;
 
-use crate::error::{ShapeError, check_len};
-use crate::layout::split::{align_to_cache_line, copy, take, take_last};
+use crate::error::{ShapeError, check_len, check_lens};
+use crate::layout::scratch::InferenceRoom;
+use crate::layout::split::{align_to_cache_line, copy_prefix, take, take_last};
 use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView};
-use crate::lstm::layer;
+use crate::lstm::layer::{BackwardProducts, BackwardSteps, Forward, Infer, Passes};
 use crate::lstm::weights::Panels;
-use crate::simd::{Simd, dispatch};
+use crate::simd::dispatch;
+use crate::train::dense::{backward_rows, forward_rows};
 use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 
 /// A network over borrowed parameters, its shape checked.
@@ -92,9 +93,9 @@ impl<'a> Model<'a> {
     ) -> Result<(), ShapeError> {
         self.check_x_and_state(extent, x, state)?;
         check_len("y", self.outputs_len(extent), y.len())?;
-        check_len("scratch", self.shape.scratch_len(extent), scratch.len())?;
-        let model = *self;
-        dispatch!(s => infer_layers(s, model, extent, x, state, y, scratch, None));
+        let room = self.shape.inference_room(extent);
+        check_len("scratch", room.len(), scratch.len())?;
+        infer_layers(*self, extent, x, state, y, scratch, room, None);
         Ok(())
     }
 
@@ -121,7 +122,7 @@ impl<'a> Model<'a> {
         self.check_x_and_state(extent, x, state)?;
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
         let model = *self;
-        dispatch!(s => forward_layers(s, model, extent, x, state, cache));
+        forward_layers(model, extent, x, state, cache);
         Ok(())
     }
 
@@ -165,9 +166,9 @@ impl<'a> Model<'a> {
             workspace.len(),
         )?;
         let (model, dy) = (*self, Some(dy));
-        dispatch!(s => backward_layers(
-            s, model, extent, x, dy, dstate, cache, gradients, dx, workspace
-        ));
+        backward_layers(
+            model, extent, x, dy, dstate, cache, gradients, dx, workspace,
+        );
         Ok(())
     }
 
@@ -223,22 +224,29 @@ impl<'a> Model<'a> {
         }
         check_len("labels", extent.rows(), labels.len())?;
         check_labels(classes, labels)?;
-        check_len("gradients", self.params.len(), gradients.len())?;
-        check_len(
-            "probabilities",
-            self.shape.logits_len(extent),
-            probabilities.len(),
-        )?;
-        check_len("cache", self.shape.cache_len(extent), cache.len())?;
-        check_len(
-            "workspace",
-            self.shape.workspace_len(extent),
-            workspace.len(),
-        )?;
+        let shape = self.shape;
+        check_lens(&[
+            ("gradients", self.params.len(), gradients.len()),
+            (
+                "probabilities",
+                shape.logits_len(extent),
+                probabilities.len(),
+            ),
+            ("cache", shape.cache_len(extent), cache.len()),
+            ("workspace", shape.workspace_len(extent), workspace.len()),
+        ])?;
         let (model, loss) = (*self, CrossEntropy(labels));
-        Ok(dispatch!(s => loss_gradient(
-            s, model, extent, x, loss, state, gradients, probabilities, cache, workspace
-        )))
+        Ok(loss_gradient(
+            model,
+            extent,
+            x,
+            loss,
+            state,
+            gradients,
+            probabilities,
+            cache,
+            workspace,
+        ))
     }
 
     /// Forward, mean squared error, and backward: the training step of a network whose outputs
@@ -313,22 +321,21 @@ impl<'a> Model<'a> {
         if let Some(mask) = mask {
             check_len("mask", extent.rows(), mask.len())?;
         }
-        check_len("gradients", self.params.len(), gradients.len())?;
-        check_len("y", len, y.len())?;
-        check_len("cache", self.shape.cache_len(extent), cache.len())?;
-        check_len(
-            "workspace",
-            self.shape.workspace_len(extent),
-            workspace.len(),
-        )?;
+        let shape = self.shape;
+        check_lens(&[
+            ("gradients", self.params.len(), gradients.len()),
+            ("y", len, y.len()),
+            ("cache", shape.cache_len(extent), cache.len()),
+            ("workspace", shape.workspace_len(extent), workspace.len()),
+        ])?;
         let loss = SquaredError {
             target: targets,
             mask,
         };
         let model = *self;
-        Ok(dispatch!(s => loss_gradient(
-            s, model, extent, x, loss, state, gradients, y, cache, workspace
-        )))
+        Ok(loss_gradient(
+            model, extent, x, loss, state, gradients, y, cache, workspace,
+        ))
     }
 }
 
@@ -338,23 +345,23 @@ fn output(mut cache: &[f32], len: usize) -> &[f32] {
     take_last(&mut cache, len)
 }
 
-#[inline(always)]
-pub(crate) fn infer_layers<S: Simd>(
-    s: S,
+pub(crate) fn infer_layers(
     model: Model,
     extent: Extent,
     x: &[f32],
     mut state: &mut [f32],
     y: &mut [f32],
     mut scratch: &mut [f32],
+    room: InferenceRoom,
     mut packed: Option<&[f32]>,
 ) {
     let shape = model.shape;
     let mut params = model.params;
-    let sums = take_last(&mut scratch, shape.sums_len(extent));
-    let room = match packed {
+    let blocks = take_last(&mut scratch, room.blocks);
+    let preact = take_last(&mut scratch, room.preact);
+    let panels = match packed {
         Some(_) => &mut [],
-        None => take_last(&mut scratch, shape.panels_len(extent)),
+        None => take_last(&mut scratch, room.panels),
     };
     // What a layer reads and what it writes change places after each layer.
     let half = if shape.hidden.len() > 2 {
@@ -364,34 +371,33 @@ pub(crate) fn infer_layers<S: Simd>(
     };
     let (mut to, mut from) = scratch.cut(half);
     let last = shape.hidden.len() - 1;
+    let mut y = Some(y);
     for (index, layer) in shape.layers().enumerate() {
-        let params = Params::cut(layer, take(&mut params, layer.params_len()));
-        let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
         let (before, _) = from.cut(extent.rows() * layer.inputs);
-        let x = if index == 0 { x } else { &*before };
-        let (sums, _) = (&mut *sums).cut(layer.sums_len(extent));
-        let panels = match &mut packed {
-            Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
-            None => Panels::PackBuffer(
-                align_to_cache_line(&mut *room)
-                    .cut(layer.panels_len(extent))
-                    .0,
-            ),
+        let (between, _) = (&mut *to).cut(extent.rows() * layer.hidden);
+        let args = Infer {
+            shape: layer,
+            extent,
+            params: Params::cut(layer, take(&mut params, layer.params_len())),
+            x: if index == 0 { x } else { &*before },
+            state: StateView::cut(take(&mut state, layer.state_len(extent.batch))),
+            y: y.take_if(|_| index == last).unwrap_or(between),
+            preact: (&mut *preact).cut(layer.preact_len(extent)).0,
+            panels: match &mut packed {
+                Some(packed) => Panels::Packed(take(packed, layer.packed_len())),
+                None => {
+                    let panels = align_to_cache_line(&mut *panels);
+                    Panels::Room(panels.cut(layer.panels_len(extent)).0)
+                }
+            },
+            scratch: &mut *blocks,
         };
-        let room = (sums, panels);
-        if index == last {
-            infer_layer(s, layer, extent, params, x, state, y, room);
-            return;
-        }
-        let (y, _) = (&mut *to).cut(extent.rows() * layer.hidden);
-        infer_layer(s, layer, extent, params, x, state, y, room);
+        dispatch!(s => s.infer(args));
         (to, from) = (from, to);
     }
 }
 
-#[inline(always)]
-fn forward_layers<'a, S: Simd>(
-    s: S,
+fn forward_layers<'a>(
     model: Model,
     extent: Extent,
     mut x: &'a [f32],
@@ -399,24 +405,28 @@ fn forward_layers<'a, S: Simd>(
     mut cache: &'a mut [f32],
 ) {
     let mut params = model.params;
-    let panels = take(&mut cache, model.shape.panels_len(extent));
+    let room = take(&mut cache, model.shape.training_room_len(extent));
+    let (panels, blocks) = room.cut(model.shape.panels_len(extent));
     for layer in model.shape.layers() {
-        let (panels, _) = align_to_cache_line(&mut *panels).cut(layer.panels_len(extent));
-        let params = Params::cut(layer, take(&mut params, layer.params_len()));
-        let state = StateView::cut(take(&mut state, layer.state_len(extent.batch)));
-        let cache = take(&mut cache, layer.cache_len(extent));
-        let view = CacheView::cut(layer, extent, &mut *cache);
-        s.vectorize(
-            #[inline(always)]
-            move || layer::forward((s, s), layer, extent, params, x, state, view, panels),
-        );
-        x = output(cache, extent.rows() * layer.hidden);
+        let own = take(&mut cache, layer.cache_len(extent));
+        let args = Forward {
+            shape: layer,
+            extent,
+            params: Params::cut(layer, take(&mut params, layer.params_len())),
+            x,
+            state: StateView::cut(take(&mut state, layer.state_len(extent.batch))),
+            cache: CacheView::cut(layer, extent, &mut *own),
+            panels: align_to_cache_line(&mut *panels)
+                .cut(layer.panels_len(extent))
+                .0,
+            scratch: &mut *blocks,
+        };
+        dispatch!(s => s.forward(args));
+        x = output(own, extent.rows() * layer.hidden);
     }
 }
 
-#[inline(always)]
-fn backward_layers<S: Simd>(
-    s: S,
+fn backward_layers(
     model: Model,
     extent: Extent,
     x: &[f32],
@@ -433,117 +443,91 @@ fn backward_layers<S: Simd>(
         take_last(&mut params, head.params_len());
         take_last(&mut gradients, head.params_len());
     }
+    let blocks = take(&mut cache, model.shape.training_room_len(extent));
     let (transposed, dy_below) = workspace.cut(model.shape.transposed_len());
     for (index, layer) in model.shape.layers().enumerate().rev() {
         let params = Params::cut(layer, take_last(&mut params, layer.params_len()));
-        let gradients = Params::cut(layer, take_last(&mut gradients, layer.params_len()));
-        let dstate = take_last(&mut dstate, layer.state_len(extent.batch));
         let own = take_last(&mut cache, layer.cache_len(extent));
         let (from_above, _) = (&*dy_below).cut(rows * layer.hidden);
-        let dy = dy.take().unwrap_or(from_above);
-        let view = CacheView::cut(layer, extent, &mut *own);
-        let (recurrent, _) = (&mut *transposed).cut(4 * layer.hidden * layer.hidden);
-        let dstate = StateView::cut(dstate);
-        s.vectorize(
-            #[inline(always)]
-            move || {
-                layer::backward_steps((s, s), layer, extent, params, view, dy, dstate, recurrent)
-            },
-        );
+        let args = BackwardSteps {
+            shape: layer,
+            extent,
+            params,
+            cache: CacheView::cut(layer, extent, &mut *own),
+            dy: dy.take().unwrap_or(from_above),
+            dstate: StateView::cut(take_last(&mut dstate, layer.state_len(extent.batch))),
+            transposed: (&mut *transposed).cut(4 * layer.hidden * layer.hidden).0,
+            scratch: &mut *blocks,
+        };
+        dispatch!(s => s.backward_steps(args));
 
-        // The gradient from above has been used: its place takes the one for
-        // the layer below.
-        let x = if index == 0 {
-            x
-        } else {
-            output(cache, rows * layer.inputs)
+        // The gradient from above has been used: its place takes the one for the layer below.
+        let (below, _) = (&mut *dy_below).cut(rows * layer.inputs);
+        let args = BackwardProducts {
+            shape: layer,
+            extent,
+            params,
+            x: if index == 0 {
+                x
+            } else {
+                output(cache, rows * layer.inputs)
+            },
+            cache: CacheView::cut(layer, extent, &*own),
+            gradients: Params::cut(layer, take_last(&mut gradients, layer.params_len())),
+            dx: if index == 0 { dx.take() } else { Some(below) },
+            transposed: (&mut *transposed).cut(4 * layer.hidden * layer.inputs).0,
+            scratch: &mut *blocks,
         };
-        let dx = if index == 0 {
-            dx.take()
-        } else {
-            Some((&mut *dy_below).cut(rows * layer.inputs).0)
-        };
-        let (input, _) = (&mut *transposed).cut(4 * layer.hidden * layer.inputs);
-        let view = CacheView::cut(layer, extent, &*own);
-        let dx = dx.map(|dx| (dx, input));
-        s.vectorize(
-            #[inline(always)]
-            move || layer::backward_products((s, s), layer, extent, params, x, view, gradients, dx),
-        );
+        dispatch!(s => s.backward_products(args));
     }
 }
 
 /// A training step but for its update. `outputs` are the head's, or the last layer's.
-#[inline(always)]
-fn loss_gradient<S: Simd, L: Loss>(
-    s: S,
+fn loss_gradient(
     model: Model,
     extent: Extent,
     x: &[f32],
-    loss: L,
+    loss: impl Loss,
     state: &mut [f32],
     gradients: &mut [f32],
     outputs: &mut [f32],
     cache: &mut [f32],
     workspace: &mut [f32],
 ) -> f32 {
-    forward_layers(s, model, extent, x, state, &mut *cache);
+    forward_layers(model, extent, x, state, &mut *cache);
 
     let rows = extent.rows();
-    let y = output(cache, rows * model.shape.outputs());
+    let (blocks, caches) = (&mut *cache).cut(model.shape.training_room_len(extent));
+    let y = output(caches, rows * model.shape.outputs());
     let mut workspace = workspace;
     let dstate = take_last(&mut workspace, model.shape.state_len(extent.batch));
     let work = &mut *workspace;
     let loss = if let Some(head) = model.shape.head() {
         let (_, params) = model.params.cut(model.params.len() - head.params_len());
-        forward_rows(s, head, rows, params, y, outputs);
+        dispatch!(s => forward_rows(s, head, rows, params, y, &mut *outputs, &mut *blocks));
         let mut work = work;
         let doutputs = take_last(&mut work, outputs.len());
-        let width = head.outputs;
-        let dy = &mut *doutputs;
-        let loss = s.vectorize_unless_filled(
-            #[inline(always)]
-            move || loss.gradient(s, width, outputs, dy),
-        );
+        let loss = loss.gradient(head.outputs, outputs, doutputs);
 
         let (transposed, dy) = work.cut(model.shape.transposed_len());
         let (dy, _) = dy.cut(rows * head.inputs);
         let (transposed, _) = transposed.cut(head.kernel_len());
         let dhead = take_last(&mut &mut *gradients, head.params_len());
-        backward_rows(s, head, rows, params, y, doutputs, dhead, dy, transposed);
+        dispatch!(s => backward_rows(
+            s, head, rows, params, y, doutputs, dhead, &mut *dy, transposed, &mut *blocks
+        ));
         loss
     } else {
-        copy(outputs, y);
+        copy_prefix(outputs, y);
         let (_, dy) = work.cut(model.shape.transposed_len());
         let (dy, _) = dy.cut(y.len());
-        let width = model.shape.outputs();
-        s.vectorize_unless_filled(
-            #[inline(always)]
-            move || loss.gradient(s, width, outputs, dy),
-        )
+        loss.gradient(model.shape.outputs(), outputs, dy)
     };
 
     dstate.fill(0.0);
     let (dy, dx) = (None, None);
     backward_layers(
-        s, model, extent, x, dy, dstate, cache, gradients, dx, workspace,
+        model, extent, x, dy, dstate, cache, gradients, dx, workspace,
     );
     loss
-}
-
-#[inline(always)]
-fn infer_layer<S: Simd>(
-    s: S,
-    layer: crate::layout::LayerShape,
-    extent: Extent,
-    params: Params<&[f32]>,
-    x: &[f32],
-    state: StateView<&mut [f32]>,
-    y: &mut [f32],
-    room: (&mut [f32], Panels),
-) {
-    s.vectorize(
-        #[inline(always)]
-        move || layer::infer::<S, false>(s, layer, extent, params, x, state, y, room),
-    );
 }

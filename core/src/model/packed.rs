@@ -8,7 +8,7 @@ use crate::error::{ShapeError, check_len};
 use crate::layout::split::{align_to_cache_line, take};
 use crate::layout::{Extent, Params};
 use crate::lstm::weights::{FEW_ROWS, prepack};
-use crate::simd::{Level, Simd, dispatch};
+use crate::simd::{Level, dispatch};
 
 /// A [`Model`] with the kernels of its layers of 46 units or more packed, for sequences of
 /// batches of about a given size. The bits that come out are [`Model::infer`]'s.
@@ -51,7 +51,7 @@ impl<'a> PackedModel<'a> {
         check_len("panels", model.shape().packed_len(), panels.len())?;
         let order = (Level::current(), batch <= FEW_ROWS);
         let to = &mut *panels;
-        dispatch!(s => pack_layers(s, model, batch, to));
+        pack_layers(model, batch, to);
         Ok(Self {
             model,
             panels,
@@ -80,27 +80,26 @@ impl<'a> PackedModel<'a> {
         let model = self.model;
         model.check_x_and_state(extent, x, state)?;
         check_len("y", model.outputs_len(extent), y.len())?;
-        let needed = model.shape().packed_scratch_len(extent);
-        check_len("scratch", needed, scratch.len())?;
+        let room = model.shape().inference_room(extent);
+        check_len("scratch", room.packed_len(), scratch.len())?;
         let panels = if self.order == (Level::current(), extent.batch <= FEW_ROWS) {
             align_to_cache_line(self.panels)
         } else {
             &[]
         };
-        dispatch!(s => infer_layers(s, model, extent, x, state, y, scratch, Some(panels)));
+        infer_layers(model, extent, x, state, y, scratch, room, Some(panels));
         Ok(())
     }
 }
 
-#[inline(always)]
-fn pack_layers<S: Simd>(s: S, model: Model, batch: usize, panels: &mut [f32]) {
+fn pack_layers(model: Model, batch: usize, panels: &mut [f32]) {
     let mut params = model.params();
     let mut panels = align_to_cache_line(panels);
     for layer in model.shape().layers() {
         let params = Params::cut(layer, take(&mut params, layer.params_len()));
         let panels = take(&mut panels, layer.packed_len());
         if layer.is_wide() {
-            prepack(s, layer, batch, params, panels);
+            dispatch!(s => prepack(s, layer, batch, params, panels));
         }
     }
 }

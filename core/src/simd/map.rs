@@ -49,16 +49,18 @@ impl<S: Simd, const FULL: bool> Block<S, FULL> {
     }
 }
 
-/// Applies `op` to all of `len` numbers, in ascending order.
+/// Applies `op` to all of `len` numbers, in ascending order, with the narrowest vectors that hold so
+/// many.
 #[inline(always)]
 pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
-    narrowest!(S, s, len, v => walk(v, len, op));
+    narrowest!(S, s, len, v => for_each_of_many(v, len, op));
 }
 
+/// [`for_each_block`] for more numbers than a vector has.
 #[inline(always)]
-fn walk<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
+pub(crate) fn for_each_of_many<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
     let mut at = 0;
-    while const { !S::SMALL && !S::SHORT } && len - at >= 2 * S::LANES {
+    while const { S::TILING.map_vectors == 2 } && len - at >= 2 * S::LANES {
         let s = Unrolled::<S, 2>(s);
         let mask = s.mask(2 * S::LANES);
         op.block(s, Block::<_, true> { s, at, len, mask });

@@ -3,7 +3,7 @@
 //!
 //! A kernel is written once, generic over [`Simd`]. A value of a type that
 //! implements it (a token) is the proof that the processor has the
-//! instructions: safe code can only get one from [`dispatch`], which looks at
+//! instructions: safe code can only get one from `dispatch!`, which looks at
 //! the processor first. Only the trampolines in the instruction set's own file
 //! carry `#[target_feature]`; everything below them is `#[inline(always)]`, so
 //! that it is compiled with the features of the trampoline it ends up in.
@@ -14,43 +14,67 @@
 
 #![allow(unsafe_code)]
 
+/// Items for targets where [`Level::Portable`] has vectors of four lanes.
+macro_rules! with_vectors {
+    ($($item:item)*) => {$(
+        #[cfg(all(
+            not(feature = "one-lane"),
+            any(
+                target_feature = "sse2",
+                target_feature = "simd128",
+                all(target_feature = "neon", target_arch = "aarch64")
+            )
+        ))]
+        $item
+    )*};
+}
+/// Items for targets where it has one lane.
+macro_rules! with_one_lane {
+    ($($item:item)*) => {$(
+        #[cfg(not(all(
+            not(feature = "one-lane"),
+            any(
+                target_feature = "sse2",
+                target_feature = "simd128",
+                all(target_feature = "neon", target_arch = "aarch64")
+            )
+        )))]
+        $item
+    )*};
+}
+pub(crate) use with_vectors;
+
+use crate::layout::scratch::blocks::GEMV_MAX_ROWS;
+
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod detect;
-mod filled;
 mod lanes;
 mod level;
 pub(crate) mod map;
 mod math;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
 mod neon;
-#[cfg(all(
-    not(feature = "one-lane"),
-    any(
-        target_feature = "sse2",
-        target_feature = "simd128",
-        all(target_feature = "neon", target_arch = "aarch64")
-    )
-))]
+#[allow(dead_code, reason = "this level or that of one lane is the target's")]
 mod portable;
-#[cfg(not(all(
-    not(feature = "one-lane"),
-    any(
-        target_feature = "sse2",
-        target_feature = "simd128",
-        all(target_feature = "neon", target_arch = "aarch64")
-    )
-)))]
-#[path = "scalar.rs"]
-mod portable;
+#[allow(dead_code, reason = "this level or that of four lanes is the target's")]
+mod scalar;
 mod unrolled;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
-pub(crate) use filled::Filled;
 pub use level::Level;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+pub(crate) use neon::Neon;
 pub(crate) use unrolled::Unrolled;
-
-use portable::Portable;
+with_vectors! {
+    pub(crate) use portable::Portable;
+}
+with_one_lane! {
+    pub(crate) use scalar::Portable;
+}
+pub(crate) use scalar::{Scalar, UNITS};
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+pub(crate) use x86::{Avx2, Avx512};
 
 /// Vectors of `f32` and what the kernels do with them.
 ///
@@ -67,44 +91,13 @@ pub trait Simd: Copy {
     type Half: Simd;
     /// Numbers in a vector.
     const LANES: usize;
-    /// Whether large products are done in blocks that are copied to the stack.
-    const BLOCKED: bool;
-    /// Rows of a tile of such a product: with two vectors of columns, as many sums under
-    /// way as the registers hold.
-    const TILE_ROWS: usize;
-    /// Whether the units of the layer are known to fill a vector exactly.
-    const FILLED: bool = false;
-    /// Whether short code counts more than sums under way: one lane, one row at a time.
-    const SMALL: bool = false;
-    /// Whether tiles have few sizes, and what is long is a function of its own: vectors, but
-    /// little code.
-    const SHORT: bool = false;
-    /// Whether [`add_products`](Simd::add_products) is there, for sixteen units of a gate.
-    const LONG: bool = false;
-
-    /// Whether two vectors can be joined to one of the processor's, and two rows of a narrow
-    /// layer be taken as one.
-    const JOINS: bool = false;
-    /// The vectors that two of these make, if they can be joined, and else these.
-    type Twice: Simd;
-
-    /// The proof for the joined vectors.
-    fn twice(self) -> Self::Twice;
-    /// Two vectors as one; the first one, if they cannot be joined.
-    fn join(self, low: Self::V, high: Self::V) -> <Self::Twice as Simd>::V;
-    /// The way back of [`join`](Simd::join).
-    fn halves(self, v: <Self::Twice as Simd>::V) -> [Self::V; 2];
+    /// How large the tiles of the kernels are.
+    const TILING: Tiling;
 
     /// The proof for the narrower vectors.
     fn half(self) -> Self::Half;
     /// Runs `f`, compiled for the level, as a function of its own.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
-    /// The same for what a single step does, which [`FILLED`](Simd::FILLED) vectors make part of
-    /// their caller.
-    #[inline(always)]
-    fn vectorize_unless_filled<R>(self, f: impl FnOnce() -> R) -> R {
-        self.vectorize(f)
-    }
     /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
@@ -116,37 +109,38 @@ pub trait Simd: Copy {
         rounds
     }
 
-    /// `sums` += x·W: `inner` numbers of `x`, and as many rows of `kernel`, so far apart, of
-    /// sixteen numbers.
-    ///
-    /// # Safety
-    /// All these are readable.
-    #[inline(always)]
-    unsafe fn add_products(
-        self,
-        _inner: usize,
-        _x: *const f32,
-        _kernel: *const f32,
-        _row: usize,
-        _sums: &mut [f32; 16],
-    ) {
-        debug_assert!(false, "only where LONG says so");
-    }
-
-    /// [`exp`](crate::activation::exp), perhaps in a function of its own.
+    /// [`exp`](crate::activation::exp).
     #[inline(always)]
     fn exp(self, x: Self::V) -> Self::V {
-        math::exp(self, x)
+        let [y] = self.exp_each([x]);
+        y
     }
-    /// [`sigmoid`](crate::activation::sigmoid) likewise.
+    /// [`sigmoid`](crate::activation::sigmoid).
     #[inline(always)]
     fn sigmoid(self, x: Self::V) -> Self::V {
-        math::sigmoid(self, x)
+        let [y] = self.sigmoid_each([x]);
+        y
     }
-    /// [`tanh`](crate::activation::tanh) likewise.
+    /// [`tanh`](crate::activation::tanh).
     #[inline(always)]
     fn tanh(self, x: Self::V) -> Self::V {
-        math::tanh(self, x)
+        let [y] = self.tanh_each([x]);
+        y
+    }
+    /// [`exp`](Simd::exp) of several vectors side by side, unless a level has a better way.
+    #[inline(always)]
+    fn exp_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::exp(Unrolled(self), x)
+    }
+    /// [`sigmoid`](Simd::sigmoid) likewise.
+    #[inline(always)]
+    fn sigmoid_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::sigmoid(Unrolled(self), x)
+    }
+    /// [`tanh`](Simd::tanh) likewise.
+    #[inline(always)]
+    fn tanh_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::tanh(Unrolled(self), x)
     }
 
     /// `x` in every lane.
@@ -233,30 +227,62 @@ pub trait Simd: Copy {
     fn exp2_int(self, t: Self::V) -> Self::V;
 }
 
-/// What [`Simd`] has to say of vectors that cannot be joined.
-macro_rules! does_not_join {
-    () => {
-        type Twice = Self;
+/// How large the tiles of the kernels are, in rows of a batch and vectors of columns or units.
+#[derive(Clone, Copy)]
+pub struct Tiling {
+    /// Rows of a product's tile of two vectors, MR.
+    pub gemm_rows: usize,
+    /// The same where its columns are masked.
+    pub gemm_tail_rows: usize,
+    /// MR where `a` is packed; 0 where nothing is, because caches are small or there are none.
+    pub packed_rows: usize,
+    /// Rows of `a` for which `b` is read once, in the order of memory.
+    pub gemv_max_rows: usize,
+    /// Rows of a step's tile: four sums each.
+    pub step_rows: usize,
+    /// The same where its units are masked.
+    pub step_tail_rows: usize,
+    /// Vectors of units of a step's tile of one row.
+    pub step_vectors: usize,
+    /// Products of each sum in a round of a step's inner loop.
+    pub step_unroll: usize,
+    /// Vectors that elementwise loops take at a time.
+    pub map_vectors: usize,
+}
 
-        #[inline(always)]
-        fn twice(self) -> Self {
-            self
-        }
-        #[inline(always)]
-        fn join(self, low: Self::V, _: Self::V) -> Self::V {
-            low
-        }
-        #[inline(always)]
-        fn halves(self, v: Self::V) -> [Self::V; 2] {
-            [v, v]
+impl Tiling {
+    /// For sixteen registers: 6 × 2 sums of a product, 3 × 4 of a step, and the rest for operands.
+    pub(crate) const SIXTEEN_REGISTERS: Self = Self {
+        gemm_rows: 6,
+        gemm_tail_rows: 6,
+        packed_rows: 6,
+        gemv_max_rows: GEMV_MAX_ROWS,
+        step_rows: 3,
+        step_tail_rows: 2,
+        step_vectors: 2,
+        step_unroll: 2,
+        map_vectors: 2,
+    };
+}
+
+/// Evaluates `$body` with the token `$s` of the current level: the one place where a level is chosen.
+/// For calls of functions that are compiled for a level.
+macro_rules! dispatch {
+    ($s:ident => $body:expr) => {
+        match $crate::simd::token() {
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+            $crate::simd::Token::Avx512($s) => $body,
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+            $crate::simd::Token::Avx2($s) => $body,
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+            $crate::simd::Token::Neon($s) => $body,
+            $crate::simd::Token::Portable($s) => $body,
         }
     };
 }
-pub(crate) use does_not_join;
 
-/// Evaluates `$body`, compiled for the current level, whose token is `$s`: the one place where a
-/// level is chosen, once per public call.
-macro_rules! dispatch {
+/// The same with `$body` compiled for the level.
+macro_rules! dispatch_inline {
     ($s:ident => $body:expr) => {{
         use $crate::simd::{Simd as _, Token};
         match $crate::simd::token() {
@@ -276,7 +302,7 @@ macro_rules! dispatch {
         }
     }};
 }
-pub(crate) use dispatch;
+pub(crate) use {dispatch, dispatch_inline};
 
 /// A level's proof.
 #[derive(Clone, Copy)]
@@ -312,12 +338,10 @@ macro_rules! narrowest {
     ($S:ident, $s:expr, $len:expr, $v:ident => $body:expr) => {{
         let len = $len;
         type Quarter<S> = <<S as Simd>::Half as Simd>::Half;
-        if const { !$S::FILLED && $S::LANES > Quarter::<$S>::LANES } && len <= Quarter::<$S>::LANES
-        {
+        if const { $S::LANES > Quarter::<$S>::LANES } && len <= Quarter::<$S>::LANES {
             let $v = $s.half().half();
             $body
-        } else if const { !$S::FILLED && $S::LANES > 2 * Quarter::<$S>::LANES }
-            && len <= <$S as Simd>::Half::LANES
+        } else if const { $S::LANES > 2 * Quarter::<$S>::LANES } && len <= <$S as Simd>::Half::LANES
         {
             let $v = $s.half();
             $body
@@ -328,3 +352,69 @@ macro_rules! narrowest {
     }};
 }
 pub(crate) use narrowest;
+
+/// A trait of functions that are compiled once for each level, with its instructions and with this
+/// crate, whoever calls them. Each stands for a generic function, whose body it is.
+///
+/// Those of one lane are generic, and so compiled where they are used; or they stand `apart`.
+macro_rules! per_level {
+    ($(#[$doc:meta])* trait $Trait:ident: $Super:ident $functions:tt) => {
+        $crate::simd::per_level! { $(#[$doc])* trait $Trait: $Super, one_lane apart $functions }
+        $crate::simd::per_level!(@implement $Trait, [const LONG: bool] $crate::simd::Scalar<LONG>,
+            #[cfg(all())], $functions);
+    };
+    ($(#[$doc:meta])* trait $Trait:ident: $Super:ident, one_lane apart $functions:tt) => {
+        $(#[$doc])*
+        pub trait $Trait: $Super {
+            $crate::simd::per_level!(@declare $functions);
+        }
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        const _: () = {
+            use $crate::simd::{Avx2, Avx512};
+            $crate::simd::per_level!(@implement $Trait, [] Avx512,
+                #[target_feature(enable = "avx512f,avx2,fma")], $functions);
+            $crate::simd::per_level!(@implement $Trait, [] Avx2,
+                #[target_feature(enable = "avx2,fma")], $functions);
+        };
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
+        $crate::simd::per_level!(@implement $Trait, [] $crate::simd::Neon,
+            #[cfg(all())], $functions);
+        $crate::simd::with_vectors! {
+            $crate::simd::per_level!(@implement $Trait, [] $crate::simd::Portable,
+                #[cfg(all())], $functions);
+        }
+    };
+    (@declare {$(
+        $(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) = $body:path;
+    )*}) => {$(
+        $(#[$doc])*
+        fn $name(self, $($argument: $type),*);
+    )*};
+    (@implement $Trait:ident, [$($generics:tt)*] $token:ty, #[$feature:meta], $functions:tt) => {
+        impl<$($generics)*> $Trait for $token {
+            $crate::simd::per_level!(@functions [$($generics)*] $token, #[$feature], $functions);
+        }
+    };
+    (@functions $generics:tt $token:ty, #[$feature:meta], {$(
+        $(#[$doc:meta])* fn $name:ident $arguments:tt = $body:path;
+    )*}) => {$(
+        $crate::simd::per_level!(@function $generics $token, #[$feature], $name $arguments, $body);
+    )*};
+    (@function [$($generics:tt)*] $token:ty, #[$feature:meta],
+        $name:ident($($argument:ident: $type:ty),*), $body:path
+    ) => {
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) {
+            #[$feature]
+            #[inline(never)]
+            fn compiled<$($generics)*>(s: $token, $($argument: $type),*) {
+                $body(s, $($argument),*)
+            }
+            #[allow(unused_unsafe, reason = "a level without a feature")]
+            #[allow(unsafe_code)]
+            // SAFETY: the token proves that the processor has the feature.
+            unsafe { compiled(self, $($argument),*) }
+        }
+    };
+}
+pub(crate) use per_level;

@@ -7,7 +7,7 @@
 )]
 
 use super::lanes::{read_lanes, write_lanes};
-use super::{Simd, does_not_join};
+use super::{Simd, Tiling};
 use core::arch::aarch64::*;
 
 /// Proof that the target has NEON.
@@ -22,10 +22,7 @@ impl Simd for Neon {
     type Mask = usize;
     type Half = Self;
     const LANES: usize = 4;
-    const BLOCKED: bool = true;
-    const TILE_ROWS: usize = 6;
-
-    does_not_join!();
+    const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
 
     #[inline(always)]
     fn half(self) -> Self {

@@ -2,8 +2,8 @@
 //! SIMD128 through `wide`, never fused.
 
 use super::lanes::{read_lanes, write_lanes};
-use super::math;
-use super::{Simd, does_not_join};
+use super::{Simd, Tiling, Unrolled, math};
+use crate::layout::scratch::PACKS;
 use wide::f32x4;
 
 /// Proof of nothing: every target can run it.
@@ -12,18 +12,49 @@ pub(crate) struct Portable {}
 
 const SIGN: u32 = 1 << 31;
 
+/// Whether code is to be small: few sizes of tiles, and what is long in functions of its own.
+const SHORT: bool = cfg!(feature = "short");
+
+const PACKED_ROWS: usize = if PACKS { 6 } else { 0 };
+
+macro_rules! functions {
+    ($($name:ident, $each:ident;)*) => {$(
+        #[inline(always)]
+        fn $each<const N: usize>(self, mut x: [f32x4; N]) -> [f32x4; N] {
+            if !SHORT {
+                return math::$name(Unrolled(self), x);
+            }
+            for x in &mut x {
+                *x = short::$name(*x);
+            }
+            x
+        }
+    )*};
+}
+
 impl Simd for Portable {
     type V = f32x4;
     type Mask = usize;
     type Half = Self;
     const LANES: usize = 4;
-    // Where the caches and the stack are those of a desktop.
-    const BLOCKED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
-    const TILE_ROWS: usize = 6;
-
-    const SHORT: bool = cfg!(feature = "short");
-
-    does_not_join!();
+    const TILING: Tiling = if SHORT {
+        Tiling {
+            gemm_rows: 3,
+            gemm_tail_rows: 1,
+            packed_rows: PACKED_ROWS,
+            gemv_max_rows: 0,
+            step_rows: 2,
+            step_tail_rows: 1,
+            step_vectors: 1,
+            step_unroll: 1,
+            map_vectors: 1,
+        }
+    } else {
+        Tiling {
+            packed_rows: PACKED_ROWS,
+            ..Tiling::SIXTEEN_REGISTERS
+        }
+    };
 
     #[inline(always)]
     fn half(self) -> Self {
@@ -34,30 +65,7 @@ impl Simd for Portable {
         f()
     }
 
-    #[inline(always)]
-    fn exp(self, x: f32x4) -> f32x4 {
-        if Self::SHORT {
-            short::exp(x)
-        } else {
-            math::exp(self, x)
-        }
-    }
-    #[inline(always)]
-    fn sigmoid(self, x: f32x4) -> f32x4 {
-        if Self::SHORT {
-            short::sigmoid(x)
-        } else {
-            math::sigmoid(self, x)
-        }
-    }
-    #[inline(always)]
-    fn tanh(self, x: f32x4) -> f32x4 {
-        if Self::SHORT {
-            short::tanh(x)
-        } else {
-            math::tanh(self, x)
-        }
-    }
+    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32x4 {
@@ -76,7 +84,7 @@ impl Simd for Portable {
     unsafe fn load_masked(self, p: *const f32, lanes: usize) -> f32x4 {
         // SAFETY: the caller's.
         unsafe {
-            if Self::SHORT {
+            if SHORT {
                 short::load(p, lanes)
             } else {
                 f32x4::new(read_lanes(p, lanes))
@@ -92,7 +100,7 @@ impl Simd for Portable {
     unsafe fn store_masked(self, p: *mut f32, v: f32x4, lanes: usize) {
         // SAFETY: the caller's.
         unsafe {
-            if Self::SHORT {
+            if SHORT {
                 short::store(p, v, lanes);
             } else {
                 write_lanes(p, v.to_array(), lanes);

@@ -5,7 +5,7 @@
 //! lanes.
 
 use super::math::{TANH_SMALL, tanh_large, tanh_small};
-use super::{Simd, does_not_join};
+use super::{Simd, Tiling};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
@@ -16,18 +16,35 @@ pub(crate) type Portable = Scalar<true>;
 
 const SIGN: u32 = 1 << 31;
 
+macro_rules! functions {
+    ($($name:ident, $each:ident;)*) => {$(
+        #[inline(always)]
+        fn $each<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
+            for x in &mut x {
+                *x = $name(*x);
+            }
+            x
+        }
+    )*};
+}
+
 impl<const LONG: bool> Simd for Scalar<LONG> {
     type V = f32;
     /// No mask: one lane is whole.
     type Mask = ();
     type Half = Scalar<false>;
     const LANES: usize = 1;
-    const BLOCKED: bool = false;
-    const TILE_ROWS: usize = 1;
-    const SMALL: bool = true;
-    const LONG: bool = LONG && cfg!(all(target_arch = "arm", target_abi = "eabihf"));
-
-    does_not_join!();
+    const TILING: Tiling = Tiling {
+        gemm_rows: 1,
+        gemm_tail_rows: 1,
+        packed_rows: 0,
+        gemv_max_rows: 0,
+        step_rows: 1,
+        step_tail_rows: 1,
+        step_vectors: 1,
+        step_unroll: 1,
+        map_vectors: 1,
+    };
 
     #[inline(always)]
     fn half(self) -> Scalar<false> {
@@ -37,76 +54,7 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
-    #[inline(never)]
-    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
-    unsafe fn add_products(
-        self,
-        inner: usize,
-        x: *const f32,
-        kernel: *const f32,
-        row: usize,
-        sums: &mut [f32; 16],
-    ) {
-        if inner == 0 {
-            return;
-        }
-        // Unrolled numbers are loaded by one instruction, which the compiler does not do here;
-        // VMLA rounds the product before it adds it.
-        // SAFETY: reads what the caller says, and reads and writes the sums.
-        unsafe {
-            core::arch::asm!(
-                "vldmia {sums}, {{s0-s15}}",
-                "2:",
-                "vldmia {x}!, {{s24}}",
-                "vldmia {kernel}!, {{s16-s23}}",
-                "vmla.f32 s0, s16, s24",
-                "vmla.f32 s1, s17, s24",
-                "vmla.f32 s2, s18, s24",
-                "vmla.f32 s3, s19, s24",
-                "vmla.f32 s4, s20, s24",
-                "vmla.f32 s5, s21, s24",
-                "vmla.f32 s6, s22, s24",
-                "vmla.f32 s7, s23, s24",
-                "vldmia {kernel}!, {{s16-s23}}",
-                "vmla.f32 s8, s16, s24",
-                "vmla.f32 s9, s17, s24",
-                "vmla.f32 s10, s18, s24",
-                "vmla.f32 s11, s19, s24",
-                "vmla.f32 s12, s20, s24",
-                "vmla.f32 s13, s21, s24",
-                "vmla.f32 s14, s22, s24",
-                "vmla.f32 s15, s23, s24",
-                "add {kernel}, {skip}",
-                "subs {left}, #1",
-                "bne 2b",
-                "vstmia {sums}, {{s0-s15}}",
-                sums = in(reg) sums.as_mut_ptr(),
-                x = inout(reg) x => _,
-                kernel = inout(reg) kernel => _,
-                left = inout(reg) inner => _,
-                skip = in(reg) 4 * row.wrapping_sub(16),
-                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
-                out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
-                out("s12") _, out("s13") _, out("s14") _, out("s15") _, out("s16") _,
-                out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _,
-                out("s22") _, out("s23") _, out("s24") _,
-                options(nostack),
-            );
-        }
-    }
-
-    #[inline(always)]
-    fn exp(self, x: f32) -> f32 {
-        exp(x)
-    }
-    #[inline(always)]
-    fn sigmoid(self, x: f32) -> f32 {
-        sigmoid(x)
-    }
-    #[inline(always)]
-    fn tanh(self, x: f32) -> f32 {
-        tanh(x)
-    }
+    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32 {
@@ -182,6 +130,138 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
     fn exp2_int(self, t: f32) -> f32 {
         f32::from_bits((t.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
     }
+}
+
+/// Units of a gate that are summed at a time where the processor loads several numbers by one
+/// instruction.
+pub(crate) const UNITS: usize = 16;
+
+impl<const LONG: bool> Scalar<LONG> {
+    /// Whether [`UNITS`] are, and [`accumulate_gates`](Self::accumulate_gates) takes so many.
+    pub(crate) const HAS_UNITS: bool =
+        LONG && cfg!(all(target_arch = "arm", target_abi = "eabihf"));
+
+    /// `sums` of `N` units of the four gates, one, four or [`UNITS`], += x·W: `depth` numbers of `x`,
+    /// and as many rows of `kernel`, `row` apart, with the gates `gate` apart.
+    ///
+    /// # Safety
+    /// All these are readable.
+    #[inline(never)]
+    pub(crate) unsafe fn accumulate_gates<const N: usize>(
+        self,
+        depth: usize,
+        mut x: *const f32,
+        mut kernel: *const f32,
+        row: usize,
+        gate: usize,
+        sums: &mut [[f32; N]; 4],
+    ) {
+        #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+        if const { N == UNITS } {
+            for (g, sums) in sums.iter_mut().enumerate() {
+                if let Some(sums) = sums.first_chunk_mut() {
+                    // SAFETY: the caller's.
+                    unsafe { self.add_products(depth, x, kernel.wrapping_add(g * gate), row, sums) }
+                }
+            }
+            return;
+        }
+        let [mut i, mut j, mut f, mut o] = *sums;
+        // SAFETY: the caller's.
+        unsafe {
+            for _ in 0..depth {
+                let by = *x;
+                i = add_units(by, kernel, i);
+                j = add_units(by, kernel.add(gate), j);
+                f = add_units(by, kernel.add(2 * gate), f);
+                o = add_units(by, kernel.add(3 * gate), o);
+                x = x.wrapping_add(1);
+                kernel = kernel.wrapping_add(row);
+            }
+        }
+        *sums = [i, j, f, o];
+    }
+
+    /// `sums` += x·W, of [`UNITS`] of one gate.
+    ///
+    /// # Safety
+    /// Those of [`accumulate_gates`](Self::accumulate_gates).
+    #[inline(never)]
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    unsafe fn add_products(
+        self,
+        inner: usize,
+        x: *const f32,
+        kernel: *const f32,
+        row: usize,
+        sums: &mut [f32; 16],
+    ) {
+        if inner == 0 {
+            return;
+        }
+        // Several numbers are loaded by one instruction, which the compiler does not do here;
+        // VMLA rounds the product before it adds it.
+        // SAFETY: reads what the caller says, and reads and writes the sums.
+        unsafe {
+            core::arch::asm!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {x}!, {{s24}}",
+                "vldmia {kernel}!, {{s16-s23}}",
+                "vmla.f32 s0, s16, s24",
+                "vmla.f32 s1, s17, s24",
+                "vmla.f32 s2, s18, s24",
+                "vmla.f32 s3, s19, s24",
+                "vmla.f32 s4, s20, s24",
+                "vmla.f32 s5, s21, s24",
+                "vmla.f32 s6, s22, s24",
+                "vmla.f32 s7, s23, s24",
+                "vldmia {kernel}!, {{s16-s23}}",
+                "vmla.f32 s8, s16, s24",
+                "vmla.f32 s9, s17, s24",
+                "vmla.f32 s10, s18, s24",
+                "vmla.f32 s11, s19, s24",
+                "vmla.f32 s12, s20, s24",
+                "vmla.f32 s13, s21, s24",
+                "vmla.f32 s14, s22, s24",
+                "vmla.f32 s15, s23, s24",
+                "add {kernel}, {skip}",
+                "subs {left}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                x = inout(reg) x => _,
+                kernel = inout(reg) kernel => _,
+                left = inout(reg) inner => _,
+                skip = in(reg) 4 * row.wrapping_sub(16),
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
+                out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
+                out("s12") _, out("s13") _, out("s14") _, out("s15") _, out("s16") _,
+                out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _,
+                out("s22") _, out("s23") _, out("s24") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// Written out, because indices that are no constants would keep the sums in memory where loops are
+/// not unrolled.
+///
+/// # Safety
+/// `N` numbers, one or four, are readable at `kernel`.
+#[inline(always)]
+unsafe fn add_units<const N: usize>(x: f32, kernel: *const f32, mut sums: [f32; N]) -> [f32; N] {
+    // SAFETY: the caller's.
+    unsafe {
+        sums[0] += x * *kernel;
+        if const { N == 4 } {
+            sums[1 % N] += x * *kernel.add(1);
+            sums[2 % N] += x * *kernel.add(2);
+            sums[3 % N] += x * *kernel.add(3);
+        }
+    }
+    sums
 }
 
 // One copy of each for all its callers.

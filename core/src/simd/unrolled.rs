@@ -1,7 +1,7 @@
-//! Unrolled vectors that go through the same operations side by side, so that the
-//! latency of one hides behind the others.
+//! Several vectors that go through the same operations side by side, so that the latency of one
+//! hides behind the others.
 
-use super::{Simd, does_not_join};
+use super::{Simd, Tiling, math};
 
 /// `N` vectors of another level as one of its own.
 #[derive(Clone, Copy)]
@@ -19,58 +19,21 @@ macro_rules! lane_by_lane {
     )*};
 }
 
-/// What is a function of its own where code is small; elsewhere the latencies hide, and vectors
-/// that can be joined are.
-macro_rules! long_functions {
-    ($($name:ident;)*) => {$(
+macro_rules! functions {
+    ($($name:ident, $each:ident;)*) => {$(
         #[inline(always)]
-        fn $name(self, mut a: Self::V) -> Self::V {
-            if const { S::SMALL || S::SHORT || N == 1 } {
-                for a in &mut a {
-                    *a = self.0.$name(*a);
-                }
-                return a;
+        fn $name(self, x: Self::V) -> Self::V {
+            self.0.$each(x)
+        }
+        #[inline(always)]
+        fn $each<const M: usize>(self, mut x: [Self::V; M]) -> [Self::V; M] {
+            if const { M == 1 } {
+                x[0] = self.$name(x[0]);
+                return x;
             }
-            if const { S::JOINS && N == 2 } {
-                return self.parted(Unrolled::<S::Twice, 1>(self.0.twice()).$name(self.joined(a)));
-            }
-            if const { S::JOINS && N > 2 && N <= 4 } {
-                return self.parted(Unrolled::<S::Twice, 2>(self.0.twice()).$name(self.joined(a)));
-            }
-            super::math::$name(self, a)
+            math::$name(Unrolled(self), x)
         }
     )*};
-}
-
-impl<S: Simd, const N: usize> Unrolled<S, N> {
-    /// The vectors as `PAIRS` of twice the lanes, the last one twice if they are odd.
-    #[inline(always)]
-    fn joined<const PAIRS: usize>(self, vectors: [S::V; N]) -> [<S::Twice as Simd>::V; PAIRS] {
-        let s = self.0;
-        let mut pairs = [s.join(vectors[0], vectors[0]); PAIRS];
-        for (n, pair) in pairs.iter_mut().enumerate() {
-            let [low, high] = [2 * n, 2 * n + 1].map(|n| if n < N { n } else { N - 1 });
-            *pair = s.join(vectors[low], vectors[high]);
-        }
-        pairs
-    }
-
-    /// The way back.
-    #[inline(always)]
-    fn parted<const PAIRS: usize>(self, pairs: [<S::Twice as Simd>::V; PAIRS]) -> [S::V; N] {
-        let s = self.0;
-        let mut vectors = [s.splat(0.0); N];
-        for (n, pair) in pairs.into_iter().enumerate() {
-            let [low, high] = s.halves(pair);
-            if 2 * n < N {
-                vectors[2 * n] = low;
-            }
-            if 2 * n + 1 < N {
-                vectors[2 * n + 1] = high;
-            }
-        }
-        vectors
-    }
 }
 
 impl<S: Simd, const N: usize> Simd for Unrolled<S, N> {
@@ -78,11 +41,7 @@ impl<S: Simd, const N: usize> Simd for Unrolled<S, N> {
     type Mask = [S::Mask; N];
     type Half = Self;
     const LANES: usize = N * S::LANES;
-    const BLOCKED: bool = S::BLOCKED;
-    const TILE_ROWS: usize = S::TILE_ROWS;
-    const SHORT: bool = S::SHORT;
-
-    does_not_join!();
+    const TILING: Tiling = S::TILING;
 
     #[inline(always)]
     fn half(self) -> Self {
@@ -96,7 +55,7 @@ impl<S: Simd, const N: usize> Simd for Unrolled<S, N> {
     fn prefetch(self, p: *const f32) {
         self.0.prefetch(p);
     }
-    long_functions! { exp; sigmoid; tanh; }
+    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

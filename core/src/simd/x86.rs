@@ -6,7 +6,7 @@
     reason = "some operations need no instruction of the level"
 )]
 
-use super::{Simd, does_not_join};
+use super::{Simd, Tiling, Unrolled, math};
 use core::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -72,8 +72,6 @@ macro_rules! vex {
             type V = Floats;
             type Half = Fma128;
             const LANES: usize = $lanes;
-            const BLOCKED: bool = $lanes > 4;
-            const TILE_ROWS: usize = 6;
 
             $($own)*
 
@@ -119,6 +117,53 @@ macro_rules! vex {
     };
 }
 
+/// Several vectors of 128 bits in pairs, as vectors of 256.
+macro_rules! in_pairs {
+    ($($name:ident, $each:ident;)*) => {$(
+        #[inline(always)]
+        fn $each<const N: usize>(self, x: [Floats; N]) -> [Floats; N] {
+            match N {
+                2 => self.parted(Avx2(()).$each::<1>(self.joined(x))),
+                3 | 4 => self.parted(Avx2(()).$each::<2>(self.joined(x))),
+                _ => math::$name(Unrolled(self), x),
+            }
+        }
+    )*};
+}
+
+impl Fma128 {
+    operations! {
+        join(low: __m128, high: __m128) -> __m256 = _mm256_set_m128(high, low);
+        halves(v: __m256) -> [__m128; 2] =
+            [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)];
+    }
+
+    /// The vectors as `PAIRS` of twice the lanes, the last one twice if they are odd.
+    #[inline(always)]
+    fn joined<const N: usize, const PAIRS: usize>(self, x: [__m128; N]) -> [__m256; PAIRS] {
+        let mut pairs = [self.join(x[0], x[0]); PAIRS];
+        for (n, pair) in pairs.iter_mut().enumerate() {
+            let [low, high] = [2 * n, 2 * n + 1].map(|n| if n < N { n } else { N - 1 });
+            *pair = self.join(x[low], x[high]);
+        }
+        pairs
+    }
+
+    /// The vectors of [`joined`](Self::joined).
+    #[inline(always)]
+    fn parted<const N: usize, const PAIRS: usize>(self, pairs: [__m256; PAIRS]) -> [__m128; N] {
+        let mut x = [self.splat(0.0); N];
+        for (n, pair) in pairs.into_iter().enumerate() {
+            for (half, v) in self.halves(pair).into_iter().enumerate() {
+                if 2 * n + half < N {
+                    x[2 * n + half] = v;
+                }
+            }
+        }
+        x
+    }
+}
+
 mod xmm {
     use super::*;
     use core::arch::x86_64::{
@@ -133,15 +178,14 @@ mod xmm {
         _mm_sub_ps as sub_ps,
     };
     vex!(Fma128, 4, {
-        const JOINS: bool = true;
-        type Twice = Avx2;
+        // Nothing is packed for rows that fit these. Four rows of a step make two vectors of 256 bits.
+        const TILING: Tiling = Tiling {
+            packed_rows: 0,
+            step_rows: 4,
+            ..Tiling::SIXTEEN_REGISTERS
+        };
 
-        operations! {
-            twice() -> Avx2 = Avx2(());
-            join(low: Floats, high: Floats) -> __m256 = _mm256_set_m128(high, low);
-            halves(v: __m256) -> [Floats; 2] =
-                [_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)];
-        }
+        in_pairs! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 
         // With the number of lanes: what the instruction for masks writes cannot be read
         // again soon.
@@ -182,7 +226,7 @@ mod ymm {
         _mm256_sub_ps as sub_ps,
     };
     vex!(Avx2, 8, {
-        does_not_join!();
+        const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
 
         type Mask = Integers;
         operations! {
@@ -203,10 +247,10 @@ impl Simd for Avx512 {
     type Mask = __mmask16;
     type Half = Avx2;
     const LANES: usize = 16;
-    const BLOCKED: bool = true;
-    const TILE_ROWS: usize = 14;
-
-    does_not_join!();
+    const TILING: Tiling = Tiling {
+        packed_rows: 14,
+        ..Tiling::SIXTEEN_REGISTERS
+    };
 
     #[inline(always)]
     fn half(self) -> Avx2 {

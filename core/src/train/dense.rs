@@ -1,50 +1,57 @@
 //! The dense read-out y = x·W + b: forward and backward over rows.
 
 use crate::error::{ShapeError, check_len};
-use crate::gemm::transpose::transpose;
-use crate::gemm::{Init, MatRef, Sizes, gemm, gemm_inline};
+use crate::gemm::{Gemm, GemmArgs, Init, MatMut, MatRef, gemm_inline};
 use crate::layout::{Cut, DenseShape};
-use crate::simd::{Simd, dispatch};
+use crate::simd::dispatch;
 
-/// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`.
+/// The operands of x·W + b.
 #[inline(always)]
-pub(crate) fn forward_rows<S: Simd>(
+fn forward_args<'a>(
+    shape: DenseShape,
+    rows: usize,
+    params: &'a [f32],
+    x: &'a [f32],
+    y: &'a mut [f32],
+    scratch: &'a mut [f32],
+) -> GemmArgs<'a> {
+    let DenseShape { inputs, outputs } = shape;
+    let (kernel, bias) = params.cut(shape.kernel_len());
+    GemmArgs {
+        a: MatRef::new(x, rows, inputs),
+        b: MatRef::new(kernel, inputs, outputs),
+        init: Init::Bias(bias),
+        c: MatMut::new(y, rows, outputs),
+        scratch,
+    }
+}
+
+/// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten; `params` is W `[I, O]`, b `[O]`. `scratch` is room
+/// for the product.
+#[inline(always)]
+pub(crate) fn forward_rows<S: Gemm>(
     s: S,
     shape: DenseShape,
     rows: usize,
     params: &[f32],
     x: &[f32],
     y: &mut [f32],
+    scratch: &mut [f32],
 ) {
-    let DenseShape { inputs, outputs } = shape;
-    let (kernel, bias) = params.cut(shape.kernel_len());
-    let sizes = Sizes {
-        m: rows,
-        n: outputs,
-        k: inputs,
-    };
-    let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(kernel, outputs));
-    gemm(s, sizes, x, kernel, Init::Bias(bias), y);
+    s.gemm(forward_args(shape, rows, params, x, y, scratch));
 }
 
 /// [`forward_rows`] for one row of few numbers, as a part of the caller.
 #[inline(always)]
-pub(crate) fn step_row<S: Simd>(s: S, shape: DenseShape, params: &[f32], x: &[f32], y: &mut [f32]) {
-    let DenseShape { inputs, outputs } = shape;
-    let (kernel, bias) = params.cut(shape.kernel_len());
-    let sizes = Sizes {
-        m: 1,
-        n: outputs,
-        k: inputs,
-    };
-    let (x, kernel) = (MatRef::rows(x, inputs), MatRef::rows(kernel, outputs));
-    gemm_inline(s, sizes, x, kernel, Init::Bias(bias), y);
+pub(crate) fn step_row<S: Gemm>(s: S, shape: DenseShape, params: &[f32], x: &[f32], y: &mut [f32]) {
+    gemm_inline(s, forward_args(shape, 1, params, x, y, &mut []));
 }
 
 /// The gradients: `gradients` accumulates dW and db, rows from the last to the
-/// first; `dx` `[R, I]` is overwritten; `transposed` `[O, I]` is overwritten.
+/// first; `dx` `[R, I]` is overwritten; `transposed` `[O, I]` is overwritten. `scratch` is room for
+/// the products.
 #[inline(always)]
-pub(crate) fn backward_rows<S: Simd>(
+pub(crate) fn backward_rows<S: Gemm>(
     s: S,
     shape: DenseShape,
     rows: usize,
@@ -54,42 +61,32 @@ pub(crate) fn backward_rows<S: Simd>(
     gradients: &mut [f32],
     dx: &mut [f32],
     transposed: &mut [f32],
+    scratch: &mut [f32],
 ) {
     let DenseShape { inputs, outputs } = shape;
     let (kernel, _) = params.cut(shape.kernel_len());
     let (dkernel, dbias) = gradients.cut(shape.kernel_len());
-    let dy_backwards = MatRef::reversed_rows(dy, outputs);
-
-    let sizes = Sizes {
-        m: inputs,
-        n: outputs,
-        k: rows,
+    let dy = MatRef::new(dy, rows, outputs);
+    let mut accumulate = |a: MatRef, c| {
+        s.gemm(GemmArgs {
+            a: a.reversed_rows().transposed(),
+            b: dy.reversed_rows(),
+            init: Init::Accumulate,
+            c: MatMut::new(c, a.col_count(), outputs),
+            scratch: &mut *scratch,
+        });
     };
-    let columns = MatRef::reversed_rows(x, inputs).transposed();
-    gemm(s, sizes, columns, dy_backwards, Init::Accumulate, dkernel);
+    accumulate(MatRef::new(x, rows, inputs), dkernel);
+    accumulate(MatRef::ones(rows, 1), dbias);
 
-    let sizes = Sizes {
-        m: 1,
-        n: outputs,
-        k: rows,
-    };
-    gemm(
-        s,
-        sizes,
-        MatRef::constant(&[1.0]),
-        dy_backwards,
-        Init::Accumulate,
-        dbias,
-    );
-
-    transpose(s, transposed, kernel, outputs);
-    let sizes = Sizes {
-        m: rows,
-        n: inputs,
-        k: outputs,
-    };
-    let kernel = MatRef::rows(transposed, inputs);
-    gemm(s, sizes, MatRef::rows(dy, outputs), kernel, Init::Zero, dx);
+    s.transpose(&mut *transposed, MatRef::new(kernel, inputs, outputs));
+    s.gemm(GemmArgs {
+        a: dy,
+        b: MatRef::new(transposed, outputs, inputs),
+        init: Init::Zero,
+        c: MatMut::new(dx, rows, inputs),
+        scratch,
+    });
 }
 
 /// `y` `[R, O]` = `x` `[R, I]`·W + b, overwritten, with W `[I, O]` and b `[O]` in `params`.
@@ -114,7 +111,7 @@ pub fn forward(
     check_len("params", shape.params_len(), params.len())?;
     check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
     check_len("y", rows.saturating_mul(shape.outputs), y.len())?;
-    dispatch!(s => forward_rows(s, shape, rows, params, x, y));
+    dispatch!(s => forward_rows(s, shape, rows, params, x, y, &mut []));
     Ok(())
 }
 
@@ -151,6 +148,6 @@ pub fn backward(
     check_len("gradients", shape.params_len(), gradients.len())?;
     check_len("dx", rows.saturating_mul(shape.inputs), dx.len())?;
     check_len("workspace", shape.kernel_len(), workspace.len())?;
-    dispatch!(s => backward_rows(s, shape, rows, params, x, dy, gradients, dx, workspace));
+    dispatch!(s => backward_rows(s, shape, rows, params, x, dy, gradients, dx, workspace, &mut []));
     Ok(())
 }

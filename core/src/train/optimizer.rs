@@ -26,7 +26,7 @@
 use crate::error::ShapeError;
 use crate::layout::Cut;
 use crate::simd::map::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Simd, dispatch_inline};
 
 /// Plain gradient descent: w −= η·g. No slots.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -364,7 +364,7 @@ fn run<R: Rule>(
         rule,
     };
     let update = &mut update;
-    dispatch!(s => for_each_block(s, len, update));
+    dispatch_inline!(s => for_each_block(s, len, update));
     Ok(())
 }
 
@@ -605,7 +605,7 @@ impl Rule for RmsProp {
 pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
     // NaN is not above zero either.
     if clip_norm > 0.0 {
-        dispatch!(s => clip(s, gradients, clip_norm))
+        dispatch_inline!(s => clip(s, gradients, clip_norm))
     } else {
         Err(ShapeError::NotPositive { what: "clip_norm" })
     }

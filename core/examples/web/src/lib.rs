@@ -130,27 +130,51 @@ pub extern "C" fn parameters() -> u32 {
     with_run(|run, _| Some(run.lengths().params as u32)).unwrap_or(0)
 }
 
+/// Where the last batch's numbers are; null before the first run.
+struct Places {
+    x: *const f32,
+    labels: *const u32,
+    probabilities: *const f32,
+}
+
+#[inline(never)]
+fn places() -> Places {
+    let mut places = Places {
+        x: core::ptr::null(),
+        labels: core::ptr::null(),
+        probabilities: core::ptr::null(),
+    };
+    with_run(|run, buffers| {
+        let buffers = run.buffers(buffers)?;
+        places = Places {
+            x: buffers.x.as_ptr(),
+            labels: buffers.labels.as_ptr(),
+            probabilities: buffers.probabilities.as_ptr(),
+        };
+        Some(())
+    });
+    places
+}
+
 /// Where the last batch's input is: `f32` `[T, B]`.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 pub extern "C" fn x() -> *const f32 {
-    with_run(|run, buffers| Some(run.buffers(buffers)?.x.as_ptr())).unwrap_or(core::ptr::null())
+    places().x
 }
 
 /// Where its labels are: `u32` `[T, B]`.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 pub extern "C" fn labels() -> *const u32 {
-    with_run(|run, buffers| Some(run.buffers(buffers)?.labels.as_ptr()))
-        .unwrap_or(core::ptr::null())
+    places().labels
 }
 
 /// Where its predictions are: `f32` `[T, B, 2]`, the probabilities of a 0 and of a 1.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 pub extern "C" fn probabilities() -> *const f32 {
-    with_run(|run, buffers| Some(run.buffers(buffers)?.probabilities.as_ptr()))
-        .unwrap_or(core::ptr::null())
+    places().probabilities
 }
 
 /// 1 if the module was built with SIMD128, else 0.
