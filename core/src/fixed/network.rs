@@ -24,7 +24,7 @@ flat! {
     [A: Flat, B: Flat] Stack<A, B> { below, above };
 }
 
-/// LSTM layers with sizes as types: an [`Lstm`], or a [`Stack`] of them. A value is
+/// LSTM layers with sizes as types: an [`Lstm`](crate::Lstm), or a [`Stack`] of them. A value is
 /// the parameters; gradients and optimizer slots are values of the same type.
 ///
 /// T is a number of time steps and B of batch rows, both free in every call. The

@@ -142,14 +142,23 @@ impl Loss for CrossEntropy<'_> {
     }
 }
 
-/// The mean loss, its gradient in `dlogits` and the softmax in `logits`. Labels
-/// have been checked.
+/// The mean loss, its gradient in `dlogits` and the softmax in `logits`. Labels have been checked.
 pub(crate) fn cross_entropy_rows(
     classes: usize,
     logits: &mut [f32],
     labels: &[u32],
     dlogits: &mut [f32],
 ) -> f32 {
+    // Two classes are as good as a constant where code need not be small.
+    if classes == 2 && !cfg!(feature = "short") {
+        cross_entropy(2, logits, labels, dlogits)
+    } else {
+        cross_entropy(classes, logits, labels, dlogits)
+    }
+}
+
+#[inline(always)]
+fn cross_entropy(classes: usize, logits: &mut [f32], labels: &[u32], dlogits: &mut [f32]) -> f32 {
     if classes == 0 {
         return 0.0;
     }
