@@ -283,24 +283,25 @@ macro_rules! dispatch {
 
 /// The same with `$body` compiled for the level.
 macro_rules! dispatch_inline {
-    ($s:ident => $body:expr) => {{
-        use $crate::simd::{Simd as _, Token};
+    ($s:ident => $body:expr) => {
         match $crate::simd::token() {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Token::Avx512($s) => $s.vectorize(
+            $crate::simd::Token::Avx512($s) => $crate::simd::Simd::vectorize(
+                $s,
                 #[inline(always)]
                 move || $body,
             ),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Token::Avx2($s) => $s.vectorize(
+            $crate::simd::Token::Avx2($s) => $crate::simd::Simd::vectorize(
+                $s,
                 #[inline(always)]
                 move || $body,
             ),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
-            Token::Neon($s) => $body,
-            Token::Portable($s) => $body,
+            $crate::simd::Token::Neon($s) => $body,
+            $crate::simd::Token::Portable($s) => $body,
         }
-    }};
+    };
 }
 pub(crate) use {dispatch, dispatch_inline};
 
