@@ -26,12 +26,7 @@ impl RowTiles {
                 small: 0,
             };
         }
-        // A division by a constant costs little, and there are few tiles as a rule.
-        let size = match large {
-            1 => rows,
-            2 => rows.div_ceil(2),
-            _ => rows.div_ceil(large),
-        };
+        let size = rows.div_ceil(large);
         let small = large * size - rows;
         Self {
             large: large - small,
