@@ -7,14 +7,15 @@
    lengths that do not fit the shape, and overlapping buffers are refused. Nothing that is written
    may overlap the shape or its list of hidden sizes either.
 
-   Stack, as measured on x86-64 with AVX2 in a release build, for any shape:
+   Stack, as measured on x86-64 with AVX2 in a release build: the most of three shapes, from 3 layers
+   of 4 units to 2 of 128 with a head of 600 classes:
 
      fused_lstm_lengths, _init, _clip_by_global_norm, every update    0.5 KiB
      _logits, _probabilities                                          6 KiB
      _loss_gradient, _squared_error_gradient                          9 KiB
      _infer                                                          12 KiB
 
-   No single function takes more than 8 KiB. A microcontroller's calls take about 1 KiB.
+   No single function takes more than 8 KiB there.
 
    Written by cbindgen from core/src/c/mod.rs and cbindgen.toml: `make header` writes it again. */
 

@@ -245,8 +245,8 @@ impl<'a, const PACKED_A: bool> Tiles<'a, PACKED_A> {
         self.depth
     }
 
-    /// `ROWS` rows from `row` on of all columns: `VECTORS` vectors, or unless `FULL` what there is
-    /// of so many. Does nothing if the product has not as many rows or columns.
+    /// A tile of `ROWS` rows from `row` on and all columns: `VECTORS` full vectors; unless `FULL`, fewer
+    /// columns, which are masked. Does nothing if the product does not have that many rows or columns.
     #[inline(always)]
     pub fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
         &mut self,

@@ -86,7 +86,7 @@ fn run_packed<S: Gemm>(s: S, args: GemmArgs, descending: bool) {
     }
 }
 
-/// Columns in strips of two vectors, and what is left of them in one.
+/// Strips of two vectors of columns, and the remainder in strips of one, the last one masked.
 #[inline(always)]
 fn by_tiles<S: Simd>(s: S, mut args: GemmArgs) {
     let n = args.sizes().n;

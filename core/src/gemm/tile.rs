@@ -108,8 +108,8 @@ macro_rules! with_rows {
     };
 }
 
-/// All rows of a product of `VECTORS` vectors of columns, or unless `FULL` of what there is of so
-/// many. Unless `INLINE`, each tile is a function of its own: there are many, and each is long.
+/// All rows of a product of `VECTORS` full vectors of columns; unless `FULL`, of fewer columns, which
+/// are masked. Unless `INLINE`, each tile is a function of its own: there are many, and each is long.
 #[inline(always)]
 pub(super) fn tiles<
     S: Simd,

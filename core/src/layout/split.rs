@@ -95,7 +95,7 @@ pub(crate) fn even_block_len(len: usize, most: usize) -> usize {
     len.div_ceil(parts).max(1)
 }
 
-/// The buffer in parts, from the first to the last; what is left over is not given.
+/// The buffer in parts, from the first to the last; the remainder is not given.
 #[inline(always)]
 pub(crate) fn exact_chunks<S: Cut + Default>(buffer: S, width: usize) -> ExactChunks<S> {
     ExactChunks { buffer, width }

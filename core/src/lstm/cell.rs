@@ -61,10 +61,10 @@ pub(crate) fn forward<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V
     ([i, j, f, o], state(s, c), state(s, h))
 }
 
-/// What is left of a forward step when the sums stand in memory, for one row of the
-/// batch or a part of it.
+/// The elementwise part of a forward step, from pre-activations in memory, for one row of the batch
+/// or some of its units.
 ///
-/// All are of one length. `gates` holds the sums. With `c_before`, the gates are
+/// All are of one length. `gates` holds the pre-activations. With `c_before`, the gates are
 /// overwritten with their activations and `c` with the new cell state; without, the
 /// gates are left alone and `c` is advanced in place. `h` is overwritten.
 pub(crate) struct ForwardRow<'a> {

@@ -53,7 +53,7 @@ fn units<const LONG: bool, const N: usize, const GATES: bool>(
     }
 }
 
-/// What is left of a step for some units, from their sums `[4, units]`.
+/// Activations and new states of some units, from their pre-activations `[4, units]`.
 #[inline(never)]
 fn finish<const LONG: bool, const GATES: bool>(
     s: Scalar<LONG>,

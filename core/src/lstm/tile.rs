@@ -174,14 +174,15 @@ impl<'a> Step<'a, true> {
 }
 
 impl<'a, const GATES: bool> Step<'a, GATES> {
-    /// Whether so many units at a time lie in one panel.
+    /// Whether vectors of this many units lie in one panel each.
     #[inline(always)]
     pub(super) fn takes(&self, units: usize) -> bool {
         units <= PANEL_UNITS || !self.recurrent.in_panels && !self.input.in_panels
     }
 
-    /// `ROWS` rows and `VECTORS` vectors of units, or unless `FULL` what is left of the units in
-    /// one. `None` if the step does not have them, or they do not lie in one gate panel.
+    /// A tile of `ROWS` rows and `VECTORS` full vectors of units; unless `FULL`, of one vector that
+    /// masks the tail of the units. `None` if the step does not have them, or they do not lie in one
+    /// gate panel.
     #[inline(always)]
     pub(super) fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
         &mut self,
