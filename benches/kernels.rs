@@ -40,20 +40,8 @@ fn elementwise(criterion: &mut Criterion) {
             });
         }
         let optimizers = [
-            (
-                "sgd",
-                Optimizer::Sgd(Sgd {
-                    learning_rate: 1e-6,
-                }),
-            ),
-            (
-                "momentum",
-                Optimizer::Momentum(Momentum {
-                    learning_rate: 1e-6,
-                    momentum: 0.9,
-                    nesterov: false,
-                }),
-            ),
+            ("sgd", Optimizer::Sgd(Sgd::new(1e-6))),
+            ("momentum", Optimizer::Momentum(Momentum::new(1e-6, 0.9))),
             ("adagrad", Optimizer::Adagrad(Adagrad::tensorflow(1e-6))),
             ("adam", Optimizer::Adam(Adam::tensorflow(1e-6))),
             ("rmsprop", Optimizer::RmsProp(RmsProp::tensorflow(1e-6))),
@@ -87,7 +75,7 @@ fn products(criterion: &mut Criterion) {
             (32, 256, 1024),
             (512, 256, 1024),
         ] {
-            let shape = DenseShape { inputs, outputs };
+            let shape = DenseShape::new(inputs, outputs);
             let (params, x) = (numbers(shape.params_len()), numbers(rows * inputs));
             let mut y = numbers(rows * outputs);
             group.throughput(Throughput::Elements((rows * inputs * outputs) as u64));
@@ -102,12 +90,14 @@ fn products(criterion: &mut Criterion) {
                     dense::backward(
                         shape,
                         rows,
-                        &params,
-                        &x,
-                        &dy,
-                        &mut gradients,
-                        &mut dx,
-                        &mut work,
+                        dense::Backward {
+                            params: &params,
+                            x: &x,
+                            dy: &dy,
+                            gradients: &mut gradients,
+                            dx: &mut dx,
+                            workspace: &mut work,
+                        },
                     )
                 });
             });

@@ -1,12 +1,13 @@
 //! The promises about bits: any batch, any place in it, any cut of the sequence
-//! into calls, either door, and every level of a kind give the same ones.
+//! into calls, either API, and every level of a kind give the same ones.
 
 use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
 use fused_lstm::{
-    Classifier, Extent, Flat, LayerShape, LayerUnits, Level, Lstm, LstmState, Model, Network,
-    NetworkShape, Packed, PackedModel, Stack, Zigzag, activation, init, loss,
+    Backward, Buffers, Classifier, Extent, Flat, LayerShape, LayerUnits, Level, LossGradient, Lstm,
+    LstmState, Model, Network, NetworkShape, Packed, PackedModel, Stack, Stream, Zigzag,
+    activation, init, loss,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::Random;
@@ -49,11 +50,7 @@ struct Setup<'a> {
 
 impl Case {
     fn setup(&self) -> Setup<'_> {
-        let shape = NetworkShape {
-            inputs: self.inputs,
-            hidden: &self.hidden,
-            classes: None,
-        };
+        let shape = NetworkShape::new(self.inputs, &self.hidden);
         let mut random = Random(self.seed);
         Setup {
             shape,
@@ -93,13 +90,15 @@ impl Setup<'_> {
         model
             .backward(
                 extent,
-                x,
-                dy,
-                dstate,
-                &mut cache,
-                gradients,
-                Some(&mut dx),
-                &mut work,
+                Backward {
+                    x,
+                    dy,
+                    dstate,
+                    cache: &mut cache,
+                    gradients,
+                    dx: Some(&mut dx),
+                    workspace: &mut work,
+                },
             )
             .unwrap();
         dx
@@ -281,8 +280,8 @@ proptest! {
         let slots: Vec<f32> = random.vec(2 * n, 1.0).iter().map(|v| v.abs()).collect();
         let wide = random.vec(n, 95.0);
         let optimizers = [
-            Optimizer::Sgd(Sgd { learning_rate: 0.1 }),
-            Optimizer::Momentum(Momentum { learning_rate: 0.1, momentum: 0.9, nesterov: true }),
+            Optimizer::Sgd(Sgd::new(0.1)),
+            Optimizer::Momentum(Momentum::new(0.1, 0.9).nesterov()),
             Optimizer::Adagrad(Adagrad::tensorflow(0.3)),
             Optimizer::Adam(Adam::tensorflow(0.3)),
             Optimizer::Adam(Adam::pytorch_adamw(0.3)),
@@ -321,25 +320,21 @@ type Net = Classifier<Layers, 17, 5>;
 const HIDDEN: [usize; 3] = [4, 9, 17];
 
 #[test]
-fn both_doors_give_the_same_bits() {
+fn both_apis_give_the_same_bits() {
     const T: usize = 6;
     const B: usize = 7;
-    let shape = NetworkShape {
-        inputs: 3,
-        hidden: &HIDDEN,
-        classes: Some(5),
-    };
+    let shape = NetworkShape::new(3, &HIDDEN).with_head(5);
     let extent = Extent { steps: T, batch: B };
     let mut random = Random(11);
     let mut net = Net::ZERO;
     assert_eq!(shape.params_len(), net.as_flat().len());
     net.as_flat_mut()
         .copy_from_slice(&random.vec(shape.params_len(), 0.5));
-    let mut x = <Layers as Network>::Input::<T, B>::ZERO;
+    let mut x = <Layers as Buffers>::Input::<T, B>::ZERO;
     x.as_flat_mut().copy_from_slice(&random.vec(T * B * 3, 1.0));
     let labels: [[u32; B]; T] =
         std::array::from_fn(|t| std::array::from_fn(|b| ((t + b) % 5) as u32));
-    let mut initial = <Layers as Network>::State::<B>::ZERO;
+    let mut initial = <Layers as Buffers>::State::<B>::ZERO;
     initial
         .as_flat_mut()
         .copy_from_slice(&random.vec(shape.state_len(B), 1.0));
@@ -394,13 +389,15 @@ fn both_doors_give_the_same_bits() {
         let model_loss = model
             .loss_gradient(
                 extent,
-                x.as_flat(),
                 labels.as_flattened(),
-                &mut model_state,
-                &mut model_gradients,
-                &mut model_p,
-                &mut model_cache,
-                &mut vec![0.0; shape.workspace_len(extent)],
+                LossGradient {
+                    x: x.as_flat(),
+                    state: &mut model_state,
+                    gradients: &mut model_gradients,
+                    outputs: &mut model_p,
+                    cache: &mut model_cache,
+                    workspace: &mut vec![0.0; shape.workspace_len(extent)],
+                },
             )
             .unwrap();
         assert_eq!(loss.to_bits(), model_loss.to_bits());
@@ -411,16 +408,12 @@ fn both_doors_give_the_same_bits() {
     });
 }
 
-/// A step of a wide layer through the fixed door has room for the sums of some of its
+/// A step of a wide layer with sizes as types has room for the sums of some of its
 /// units only.
 #[test]
-fn wide_layers_give_the_same_bits_through_both_doors() {
+fn wide_layers_give_the_same_bits_through_both_apis() {
     fn check<const I: usize, const H: usize, const B: usize>() {
-        let shape = NetworkShape {
-            inputs: I,
-            hidden: &[H],
-            classes: None,
-        };
+        let shape = NetworkShape::new(I, &[H]);
         let extent = Extent { steps: 3, batch: B };
         let mut random = Random(12);
         let params = random.vec(shape.params_len(), 0.2);
@@ -466,16 +459,15 @@ fn packed_weights_give_the_same_bits() {
         }
         let packed = Packed::new(&net);
         each_level(|_| {
-            let mut turn = Zigzag::default();
-            let (mut state, mut packed_state) = (N::State::<B>::ZERO, N::State::<B>::ZERO);
+            let (mut state, mut stream) = (N::State::<B>::ZERO, Stream::ZERO);
             let (mut y, mut packed_y) = (N::Output::<1, B>::ZERO, N::Output::<1, B>::ZERO);
             for _ in 0..3 {
                 let mut x = N::Input::<1, B>::ZERO;
                 x.as_flat_mut().fill_with(|| random.unit() - 0.5);
                 net.step(&x, &mut state, &mut y);
-                packed.step(&x, &mut packed_state, &mut packed_y, &mut turn);
+                packed.step(&x, &mut stream, &mut packed_y);
                 assert_eq!(bits(packed_y.as_flat()), bits(y.as_flat()));
-                assert_eq!(bits(packed_state.as_flat()), bits(state.as_flat()));
+                assert_eq!(bits(stream.state.as_flat()), bits(state.as_flat()));
             }
         });
     }
@@ -489,7 +481,7 @@ fn packed_weights_give_the_same_bits() {
     check::<Stack<Lstm<1, 33>, Lstm<33, 50>>, 1>();
 }
 
-/// Kernels packed for good against kernels that are packed in the call or read as rows, on
+/// Kernels packed once against kernels that are packed in the call or read as rows, on
 /// both sides of what is a few rows, a shallow product and a tile.
 #[test]
 fn packed_models_give_the_same_bits() {
@@ -553,18 +545,15 @@ fn packed_models_give_the_same_bits() {
 /// Packed units say themselves where they begin, so that a copy is right wherever it lies.
 #[test]
 fn copies_of_packed_units_are_right_at_any_place() {
-    let layer = LayerShape {
-        inputs: 3,
-        hidden: 20,
-    };
+    let layer = LayerShape::new(3, 20);
     let mut random = Random(14);
     let params = random.vec(layer.params_len(), 0.5);
     let (x, h) = (random.vec(3, 1.0), random.vec(20, 1.0));
-    let len = LayerUnits::len(layer, 7);
+    let len = LayerUnits::packed_len(layer, 7);
     let step = |packed: &[f32]| {
         let part = LayerUnits::new(layer, 7, packed).unwrap();
         let (mut sums, mut c, mut own) = ([0.0; 28], [0.5; 7], [0.0; 7]);
-        part.input_sums(1, &x, &mut sums).unwrap();
+        part.input_preact(1, &x, &mut sums).unwrap();
         let turn = &mut Zigzag::default();
         part.step(1, &h, &mut sums, &mut c, &mut own, turn).unwrap();
         bits(&[&sums[..], &c, &own].concat())
@@ -593,12 +582,8 @@ fn copies_of_packed_units_are_right_at_any_place() {
 }
 
 #[test]
-fn both_doors_start_from_the_same_weights() {
-    let shape = NetworkShape {
-        inputs: 3,
-        hidden: &HIDDEN,
-        classes: Some(5),
-    };
+fn both_apis_start_from_the_same_weights() {
+    let shape = NetworkShape::new(3, &HIDDEN).with_head(5);
     let (mut one, mut other) = (Random(4), Random(4));
     let net = Net::glorot_uniform(|| one.unit());
     let mut params = vec![0.0; shape.params_len()];

@@ -3,7 +3,7 @@
 use fused_lstm::c::*;
 use fused_lstm::loss::IGNORE;
 use fused_lstm::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
-use fused_lstm::{Extent, Model, NetworkShape, loss};
+use fused_lstm::{Extent, LossGradient, Model, NetworkShape, loss};
 use fused_lstm_tests::levels::bits;
 use fused_lstm_tests::random::Random;
 use proptest::prelude::*;
@@ -174,13 +174,13 @@ proptest! {
         // SAFETY: each buffer is as long as it says.
         prop_assert_eq!(unsafe { call.run() }, Status::Ok);
 
-        let shape = NetworkShape { inputs, hidden: &hidden, classes: Some(classes) };
+        let shape = NetworkShape::new(inputs, &hidden).with_head(classes);
         let [params, x, labels, state, gradients, probabilities, cache, workspace] =
             through_rust.split();
         let labels: Vec<_> = labels.iter().map(|label| label.to_bits()).collect();
         let model = Model::new(shape, params).unwrap();
         let rust_loss = model
-            .loss_gradient(extent, x, &labels, state, gradients, probabilities, cache, workspace)
+            .loss_gradient(extent, &labels, LossGradient { x, state, gradients, outputs: probabilities, cache, workspace })
             .unwrap();
         prop_assert_eq!(c_loss.to_bits(), rust_loss.to_bits());
         prop_assert_eq!(bits(&through_c.memory), bits(&through_rust.memory));
@@ -276,11 +276,7 @@ fn squared_errors_give_the_same_bits() {
             )
         };
         assert_eq!(status, Status::Ok);
-        let network = NetworkShape {
-            inputs: 6,
-            hidden: &hidden,
-            classes: (classes > 0).then_some(classes),
-        };
+        let network = NetworkShape::new(6, &hidden).with_classes((classes > 0).then_some(classes));
         let mut through_rust = room();
         let [state, gradients, outputs, cache, work] = &mut through_rust;
         let extent = Extent { steps: 2, batch: 3 };
@@ -288,7 +284,17 @@ fn squared_errors_give_the_same_bits() {
         let mask = masked.then_some(&mask[..]);
         let model = Model::new(network, &params).unwrap();
         let loss = model.squared_error_gradient(
-            extent, &x, &targets, mask, state, gradients, outputs, cache, work,
+            extent,
+            &targets,
+            mask,
+            LossGradient {
+                x: &x,
+                state,
+                gradients,
+                outputs,
+                cache,
+                workspace: work,
+            },
         );
         assert_eq!(c_loss.to_bits(), loss.unwrap().to_bits());
         assert_eq!(bits(&through_c.concat()), bits(&through_rust.concat()));
@@ -353,7 +359,7 @@ fn updates_give_the_same_bits() {
         },
         0,
     );
-    let sgd = Sgd { learning_rate: 0.3 };
+    let sgd = Sgd::new(0.3);
     let rust = after(&mut |params, _| sgd.update(params, &gradients).unwrap(), 0);
     assert_eq!(c, rust);
 
@@ -400,11 +406,8 @@ fn updates_give_the_same_bits() {
             },
             1,
         );
-        let momentum = Momentum {
-            learning_rate: 0.3,
-            momentum: 0.9,
-            nesterov: nesterov == 1,
-        };
+        let mut momentum = Momentum::new(0.3, 0.9);
+        momentum.nesterov = nesterov == 1;
         let rust = after(
             &mut |params, slots| momentum.update(params, &gradients, slots).unwrap(),
             1,
@@ -463,11 +466,7 @@ fn a_start_is_the_same() {
     // SAFETY: the buffer is as long as it says, and the context is what `draw` takes.
     let status = unsafe { fused_lstm_init(&shape, write(&mut c), Some(draw), context) };
     assert_eq!(status, Status::Ok);
-    let network = NetworkShape {
-        inputs: 6,
-        hidden: &hidden,
-        classes: Some(3),
-    };
+    let network = NetworkShape::new(6, &hidden).with_head(3);
     let mut random = Random(9);
     fused_lstm::init::glorot_uniform(network, &mut rust, || random.unit()).unwrap();
     assert_eq!(bits(&c), bits(&rust));

@@ -3,7 +3,7 @@
 use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
-use fused_lstm::{Extent, Level, Model, NetworkShape, loss};
+use fused_lstm::{Extent, Level, LossGradient, Model, NetworkShape, loss};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
 use fused_lstm_tests::levels::each_level;
 use fused_lstm_tests::outcome::forward_and_backward;
@@ -23,11 +23,7 @@ fn one_cell_one_step() {
     let golden = Golden::open("seed004_basic_cell");
     let variable = |name: &str| golden.f32(&format!("LSTM_sample1.basic_lstm_cell.{name}"));
     let params = from_tensorflow(variable("kernel"), variable("bias"), 1.0);
-    let shape = NetworkShape {
-        inputs: 6,
-        hidden: &[4],
-        classes: None,
-    };
+    let shape = NetworkShape::new(6, &[4]);
     each_level(|_| {
         let model = Model::new(shape, &params).unwrap();
         let (mut state, mut y) = ([0.0; 8], [0.0; 4]);
@@ -46,11 +42,7 @@ fn stack_of_unequal_layers() {
     let golden = Golden::open("seed004_stacked");
     let (batch, steps) = (2, 3);
     let extent = Extent { steps, batch };
-    let shape = NetworkShape {
-        inputs: 6,
-        hidden: &[4, 5],
-        classes: None,
-    };
+    let shape = NetworkShape::new(6, &[4, 5]);
     let name =
         |layer: usize, what: &str| format!("rnn.multi_rnn_cell.cell_{layer}.lstm_cell.{what}");
     let params: Vec<f32> = (0..2)
@@ -101,11 +93,7 @@ fn check_layers(
     let [steps, batch, inputs] = golden.shape("x")[..] else {
         panic!("x is [T, B, I]")
     };
-    let shape = NetworkShape {
-        inputs,
-        hidden,
-        classes: None,
-    };
+    let shape = NetworkShape::new(inputs, hidden);
     let extent = Extent { steps, batch };
     // [L, B, H] twice as [L, 2, B, H].
     let state = |c: &str, h: &str| -> Vec<f32> {
@@ -182,11 +170,7 @@ fn pytorch_layers() {
         let [steps, batch, inputs] = golden.shape("x")[..] else {
             panic!("x is [T, B, I]")
         };
-        let shape = NetworkShape {
-            inputs,
-            hidden,
-            classes: None,
-        };
+        let shape = NetworkShape::new(inputs, hidden);
         let extent = Extent { steps, batch };
         let params = layers("param", false);
         each_level(|_| {
@@ -204,21 +188,19 @@ fn pytorch_layers() {
 
 #[test]
 fn optimizer_trajectories() {
-    let sgd = Optimizer::Sgd(Sgd { learning_rate: 0.1 });
-    let momentum = |nesterov| {
-        Optimizer::Momentum(Momentum {
-            learning_rate: 0.1,
-            momentum: 0.9,
-            nesterov,
-        })
-    };
+    let sgd = Optimizer::Sgd(Sgd::new(0.1));
+    let momentum = Momentum::new(0.1, 0.9);
     let rms = Optimizer::RmsProp(RmsProp::tensorflow(0.01));
     let cases: [(&str, Optimizer, &[&str]); 9] = [
         ("tf1_gd_lr0.1", sgd, &[]),
-        ("tf1_momentum_lr0.1_m0.9", momentum(false), &["momentum"]),
+        (
+            "tf1_momentum_lr0.1_m0.9",
+            Optimizer::Momentum(momentum),
+            &["momentum"],
+        ),
         (
             "tf1_momentum_lr0.1_m0.9_nesterov",
-            momentum(true),
+            Optimizer::Momentum(momentum.nesterov()),
             &["momentum"],
         ),
         (
@@ -234,7 +216,7 @@ fn optimizer_trajectories() {
         ("tf1_rmsprop_lr0.01", rms, &["rms", "momentum"]),
         (
             "torch_sgd_lr0.1_m0.9",
-            momentum(false),
+            Optimizer::Momentum(momentum),
             &["momentum_buffer"],
         ),
         (
@@ -385,13 +367,15 @@ impl Replay<'_> {
                 .unwrap()
                 .loss_gradient(
                     self.extent,
-                    &x,
                     &labels,
-                    &mut state,
-                    &mut gradients,
-                    &mut p,
-                    &mut cache,
-                    &mut work,
+                    LossGradient {
+                        x: &x,
+                        state: &mut state,
+                        gradients: &mut gradients,
+                        outputs: &mut p,
+                        cache: &mut cache,
+                        workspace: &mut work,
+                    },
                 )
                 .unwrap();
             self.optimizer
@@ -424,11 +408,7 @@ fn echo_tutorial() {
     let golden = Golden::open("seed002");
     let replay = Replay {
         golden: &golden,
-        shape: NetworkShape {
-            inputs: 1,
-            hidden: &[4, 4, 4],
-            classes: Some(2),
-        },
+        shape: NetworkShape::new(1, &[4, 4, 4]).with_head(2),
         extent: Extent {
             steps: 15,
             batch: 5,
@@ -482,11 +462,7 @@ fn adam_runs() {
         let golden = Golden::open(name);
         let replay = Replay {
             golden: &golden,
-            shape: NetworkShape {
-                inputs: 1,
-                hidden,
-                classes: Some(2),
-            },
+            shape: NetworkShape::new(1, hidden).with_head(2),
             extent: Extent {
                 steps: 10,
                 batch: 100,

@@ -1,7 +1,7 @@
 //! The gradients that training uses against finite differences of the oracle's
 //! loss, and the losses against their own definitions.
 
-use fused_lstm::{DenseShape, Extent, Model, NetworkShape, dense, loss};
+use fused_lstm::{DenseShape, Extent, LossGradient, Model, NetworkShape, dense, loss};
 use fused_lstm_tests::levels::each_level;
 use fused_lstm_tests::oracle::{classifier_loss, wide};
 use fused_lstm_tests::random::Random;
@@ -9,11 +9,7 @@ use fused_lstm_tests::random::Random;
 #[test]
 fn classifier_gradients_are_slopes_of_the_loss() {
     for hidden in [&[4usize, 4, 4][..], &[4, 5], &[9]] {
-        let shape = NetworkShape {
-            inputs: 2,
-            hidden,
-            classes: Some(3),
-        };
+        let shape = NetworkShape::new(2, hidden).with_head(3);
         let extent = Extent { steps: 5, batch: 3 };
         let mut random = Random(hidden.len() as u64);
         let params = random.vec(shape.params_len(), 0.7);
@@ -38,13 +34,15 @@ fn classifier_gradients_are_slopes_of_the_loss() {
                 .unwrap()
                 .loss_gradient(
                     extent,
-                    &x,
                     &labels,
-                    &mut initial.clone(),
-                    &mut gradients,
-                    &mut vec![0.0; shape.logits_len(extent)],
-                    &mut vec![0.0; shape.cache_len(extent)],
-                    &mut vec![0.0; shape.workspace_len(extent)],
+                    LossGradient {
+                        x: &x,
+                        state: &mut initial.clone(),
+                        gradients: &mut gradients,
+                        outputs: &mut vec![0.0; shape.logits_len(extent)],
+                        cache: &mut vec![0.0; shape.cache_len(extent)],
+                        workspace: &mut vec![0.0; shape.workspace_len(extent)],
+                    },
                 )
                 .unwrap();
             assert!((f64::from(loss) - value(&wide(&params))).abs() < 1e-6);
@@ -102,7 +100,7 @@ fn dense_backward_is_the_transpose_of_forward() {
     // For every dy: ⟨forward(x) − b, dy⟩ = ⟨x, dx⟩ = ⟨W, dW⟩.
     each_level(|_| {
         for (inputs, outputs, rows) in [(1, 1, 1), (4, 2, 75), (33, 17, 5), (64, 3, 8)] {
-            let shape = DenseShape { inputs, outputs };
+            let shape = DenseShape::new(inputs, outputs);
             let mut random = Random(inputs as u64);
             let params = random.vec(shape.params_len(), 1.0);
             let x = random.vec(rows * inputs, 1.0);
@@ -114,12 +112,14 @@ fn dense_backward_is_the_transpose_of_forward() {
             dense::backward(
                 shape,
                 rows,
-                &params,
-                &x,
-                &dy,
-                &mut gradients,
-                &mut dx,
-                &mut work,
+                dense::Backward {
+                    params: &params,
+                    x: &x,
+                    dy: &dy,
+                    gradients: &mut gradients,
+                    dx: &mut dx,
+                    workspace: &mut work,
+                },
             )
             .unwrap();
             let dot = |a: &[f32], b: &[f32]| -> f64 {

@@ -2,7 +2,9 @@
 //! the oracle.
 
 use fused_lstm::loss::{self, IGNORE};
-use fused_lstm::{Classifier, Extent, Flat, Lstm, LstmState, Model, NetworkShape, ShapeError};
+use fused_lstm::{
+    ArgumentError, Classifier, Extent, Flat, LossGradient, Lstm, LstmState, Model, NetworkShape,
+};
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
 use fused_lstm_tests::random::Random;
@@ -51,7 +53,7 @@ impl Task<'_> {
         self.shape.classes.unwrap_or(self.shape.outputs())
     }
 
-    fn run(&self) -> Result<Done, ShapeError> {
+    fn run(&self) -> Result<Done, ArgumentError> {
         let Self { shape, extent, .. } = *self;
         let model = Model::new(shape, self.params)?;
         let mut state = self.state.to_vec();
@@ -62,10 +64,31 @@ impl Task<'_> {
         let (s, g, o) = (&mut state, &mut gradients, &mut outputs);
         let (c, w) = (&mut cache, &mut work);
         let loss = match self.aim {
-            Aim::Labels(labels) => model.loss_gradient(extent, self.x, labels, s, g, o, c, w)?,
-            Aim::Targets(targets, mask) => {
-                model.squared_error_gradient(extent, self.x, targets, mask, s, g, o, c, w)?
-            }
+            Aim::Labels(labels) => model.loss_gradient(
+                extent,
+                labels,
+                LossGradient {
+                    x: self.x,
+                    state: s,
+                    gradients: g,
+                    outputs: o,
+                    cache: c,
+                    workspace: w,
+                },
+            )?,
+            Aim::Targets(targets, mask) => model.squared_error_gradient(
+                extent,
+                targets,
+                mask,
+                LossGradient {
+                    x: self.x,
+                    state: s,
+                    gradients: g,
+                    outputs: o,
+                    cache: c,
+                    workspace: w,
+                },
+            )?,
         };
         Ok(Done {
             loss,
@@ -162,11 +185,7 @@ impl Task<'_> {
 /// Two sequences of 5 and 2 steps in one batch; the right values are PyTorch's, in `f64`.
 #[test]
 fn padding_is_ignored() {
-    let shape = NetworkShape {
-        inputs: 2,
-        hidden: &[3],
-        classes: Some(3),
-    };
+    let shape = NetworkShape::new(2, &[3]).with_head(3);
     let extent = Extent { steps: 5, batch: 2 };
     let params: Vec<f32> = (0..shape.params_len())
         .map(|k| ((k * 37 % 23) as f32 - 11.0) / 11.0)
@@ -218,7 +237,7 @@ proptest! {
     ) {
         let extent = Extent { steps, batch };
         let classes = head.then_some(outputs);
-        let shape = NetworkShape { inputs, hidden: &hidden, classes };
+        let shape = NetworkShape::new(inputs, &hidden).with_classes(classes);
         let mut random = Random(seed);
         let params = random.vec(shape.params_len(), 0.5);
         let x = random.vec(extent.rows() * inputs, 1.0);
@@ -254,11 +273,7 @@ proptest! {
 #[test]
 fn no_row_that_counts_is_no_gradient() {
     for classes in [Some(2), None] {
-        let shape = NetworkShape {
-            inputs: 1,
-            hidden: &[4],
-            classes,
-        };
+        let shape = NetworkShape::new(1, &[4]).with_classes(classes);
         let extent = Extent { steps: 3, batch: 2 };
         let mut random = Random(2);
         let params = random.vec(shape.params_len(), 1.0);
@@ -287,13 +302,9 @@ fn no_row_that_counts_is_no_gradient() {
 }
 
 #[test]
-fn both_doors_ignore_the_same_rows() {
+fn both_apis_ignore_the_same_rows() {
     type Net = Classifier<Lstm<2, 5>, 5, 3>;
-    let shape = NetworkShape {
-        inputs: 2,
-        hidden: &[5],
-        classes: Some(3),
-    };
+    let shape = NetworkShape::new(2, &[5]).with_head(3);
     let extent = Extent { steps: 3, batch: 2 };
     let mut random = Random(4);
     let net = Net::glorot_uniform(|| random.unit());
@@ -338,7 +349,7 @@ fn a_mask_of_all_rows_leaves_no_trace() {
 #[test]
 fn wrong_masks_and_targets_are_refused() {
     let length = |what, expected, got| {
-        Err(ShapeError::Length {
+        Err(ArgumentError::Length {
             what,
             expected,
             got,
@@ -350,15 +361,11 @@ fn wrong_masks_and_targets_are_refused() {
     assert_eq!(masked(&[true; 3]), Ok(0.0));
     assert_eq!(masked(&[true; 4]), length("y", 8, 6));
     let none = loss::masked_mean_squared_error(0, &[], &[], &[], &mut []);
-    assert_eq!(none, Err(ShapeError::Zero { what: "outputs" }));
+    assert_eq!(none, Err(ArgumentError::Zero { what: "outputs" }));
     let none = loss::masked_mean_squared_error(2, &[], &[], &[], &mut []);
-    assert_eq!(none, Err(ShapeError::Zero { what: "y" }));
+    assert_eq!(none, Err(ArgumentError::Zero { what: "y" }));
 
-    let shape = NetworkShape {
-        inputs: 1,
-        hidden: &[2],
-        classes: Some(3),
-    };
+    let shape = NetworkShape::new(1, &[2]).with_head(3);
     let params = vec![0.0; shape.params_len()];
     let extent = Extent { steps: 2, batch: 2 };
     let with = |targets: &[f32], mask: &[bool]| {
@@ -376,7 +383,7 @@ fn wrong_masks_and_targets_are_refused() {
     assert_eq!(with(&[0.0; 11], &[true; 4]), length("targets", 12, 11));
     assert_eq!(with(&[0.0; 12], &[true; 3]), length("mask", 4, 3));
     let none = with(&[], &[true; 4]);
-    assert_eq!(none, Err(ShapeError::Zero { what: "targets" }));
+    assert_eq!(none, Err(ArgumentError::Zero { what: "targets" }));
 }
 
 /// The relative errors of the mean losses over so many rows.
@@ -422,11 +429,7 @@ fn means_over_twenty_million_rows_are_exact() {
 /// The largest error of a gradient over so many steps of a thousand rows, as a part of the
 /// largest gradient.
 fn errors_of_gradients(steps: usize) -> f64 {
-    let shape = NetworkShape {
-        inputs: 1,
-        hidden: &[4],
-        classes: Some(2),
-    };
+    let shape = NetworkShape::new(1, &[4]).with_head(2);
     let extent = Extent { steps, batch: 1000 };
     let mut random = Random(1);
     let params = random.vec(shape.params_len(), 0.5);

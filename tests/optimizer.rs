@@ -1,6 +1,6 @@
 //! Gradients beyond the range of squares: clipped all the same, and never a silent NaN.
 
-use fused_lstm::ShapeError;
+use fused_lstm::ArgumentError;
 use fused_lstm::optimizer::{
     Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd, clip_by_global_norm,
 };
@@ -8,7 +8,7 @@ use fused_lstm_tests::levels::{bits, each_level};
 use fused_lstm_tests::random::Random;
 use proptest::prelude::*;
 
-const NOT_FINITE: Result<f32, ShapeError> = Err(ShapeError::NotFinite { what: "gradients" });
+const NOT_FINITE: Result<f32, ArgumentError> = Err(ArgumentError::NotFinite { what: "gradients" });
 
 #[test]
 fn gradients_whose_squares_overflow_are_clipped() {
@@ -52,30 +52,23 @@ fn what_cannot_be_clipped_is_refused_and_left_alone() {
             let mut gradients = [3.0, 4.0];
             let refused = clip_by_global_norm(&mut gradients, norm);
             let what = "clip_norm";
-            assert_eq!(refused, Err(ShapeError::NotPositive { what }));
+            assert_eq!(refused, Err(ArgumentError::NotPositive { what }));
             assert_eq!(gradients, [3.0, 4.0]);
         }
     });
-    let error = ShapeError::NotPositive { what: "clip_norm" };
+    let error = ArgumentError::NotPositive { what: "clip_norm" };
     assert_eq!(error.to_string(), "clip_norm: expected a number above 0");
-    let error = ShapeError::NotFinite { what: "slots" };
+    let error = ArgumentError::NotFinite { what: "slots" };
     let text = "slots: expected finite numbers, got NaN or infinity";
     assert_eq!(error.to_string(), text);
 }
 
 fn optimizers() -> [Optimizer; 9] {
-    let momentum = Momentum {
-        learning_rate: 0.1,
-        momentum: 0.9,
-        nesterov: false,
-    };
+    let momentum = Momentum::new(0.1, 0.9);
     [
-        Optimizer::Sgd(Sgd { learning_rate: 0.1 }),
+        Optimizer::Sgd(Sgd::new(0.1)),
         Optimizer::Momentum(momentum),
-        Optimizer::Momentum(Momentum {
-            nesterov: true,
-            ..momentum
-        }),
+        Optimizer::Momentum(momentum.nesterov()),
         Optimizer::Adagrad(Adagrad::tensorflow(0.1)),
         Optimizer::Adagrad(Adagrad::pytorch(0.1)),
         Optimizer::Adam(Adam::tensorflow(0.1)),
@@ -91,7 +84,7 @@ fn update(
     params: &[f32],
     gradients: &[f32],
     slots: &[f32],
-) -> Result<Vec<f32>, ShapeError> {
+) -> Result<Vec<f32>, ArgumentError> {
     let (mut w, mut own) = (params.to_vec(), slots.to_vec());
     let done = optimizer.update(3, &mut w, gradients, &mut own);
     if done.is_err() {
@@ -128,7 +121,7 @@ proptest! {
                 }
                 if !one.is_finite() {
                     let what = "gradients";
-                    assert_eq!(done, Err(ShapeError::NotFinite { what }), "{level} {optimizer:?}");
+                    assert_eq!(done, Err(ArgumentError::NotFinite { what }), "{level} {optimizer:?}");
                 } else if scale < 18 && one < 1.0 {
                     assert!(done.is_ok(), "{level} {optimizer:?} {done:?}");
                 }
@@ -167,7 +160,7 @@ proptest! {
 
 #[test]
 fn updates_that_lose_a_number_are_refused_by_name() {
-    let not_finite = |what| Err(ShapeError::NotFinite { what });
+    let not_finite = |what| Err(ArgumentError::NotFinite { what });
     each_level(|_| {
         for optimizer in optimizers() {
             let slots = vec![0.5; optimizer.slots_len(1)];
@@ -197,13 +190,11 @@ fn updates_that_lose_a_number_are_refused_by_name() {
         }
         // No number at all, and one that only lanes beyond the end would lose: 0 / √0.
         assert_eq!(
-            update(Optimizer::Sgd(Sgd { learning_rate: 1.0 }), &[], &[], &[]),
+            update(Optimizer::Sgd(Sgd::new(1.0)), &[], &[], &[]),
             Ok(vec![])
         );
-        let rms = RmsProp {
-            epsilon: 0.0,
-            ..RmsProp::pytorch(0.1)
-        };
+        let mut rms = RmsProp::pytorch(0.1);
+        rms.epsilon = 0.0;
         let done = update(Optimizer::RmsProp(rms), &[1.0; 3], &[1.0; 3], &[0.0; 6]);
         assert!(done.is_ok());
     });

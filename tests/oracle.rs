@@ -1,7 +1,7 @@
 //! The kernels against the oracle, at every level, over shapes around the lane
 //! counts; and the oracle against finite differences of itself.
 
-use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm::{Extent, LossGradient, Model, NetworkShape};
 use fused_lstm_tests::levels::each_level;
 use fused_lstm_tests::oracle::{self, narrow, wide};
 use fused_lstm_tests::outcome::forward_and_backward;
@@ -20,11 +20,7 @@ struct Case {
 
 impl Case {
     fn shape(&self) -> NetworkShape<'_> {
-        NetworkShape {
-            inputs: self.inputs,
-            hidden: &self.hidden,
-            classes: Some(self.classes),
-        }
+        NetworkShape::new(self.inputs, &self.hidden).with_head(self.classes)
     }
 }
 
@@ -154,9 +150,7 @@ proptest! {
             let mut p = vec![f32::NAN; shape.logits_len(extent)];
             let mut cache = vec![f32::NAN; shape.cache_len(extent)];
             let mut workspace = vec![f32::NAN; shape.workspace_len(extent)];
-            let got = model.loss_gradient(
-                extent, &x, &labels, &mut state, &mut gradients, &mut p, &mut cache, &mut workspace,
-            ).unwrap();
+            let got = model.loss_gradient(extent, &labels, LossGradient { x: &x, state: &mut state, gradients: &mut gradients, outputs: &mut p, cache: &mut cache, workspace: &mut workspace }).unwrap();
             assert_near("loss", &[got], &[loss], 2e-6);
             assert_near("probabilities", &p, &probabilities, 3e-6);
             assert_near("state", &state, &run.state, 4e-6);
@@ -169,11 +163,7 @@ proptest! {
 #[test]
 fn saturated_gates_equal_the_oracle() {
     let hidden = [9];
-    let shape = NetworkShape {
-        inputs: 3,
-        hidden: &hidden,
-        classes: None,
-    };
+    let shape = NetworkShape::new(3, &hidden);
     let extent = Extent { steps: 4, batch: 5 };
     for gain in [10.0, 40.0, 100.0] {
         let mut random = Random(7);
@@ -197,11 +187,7 @@ fn saturated_gates_equal_the_oracle() {
 #[test]
 fn oracle_gradients_equal_finite_differences() {
     let hidden = [3, 4];
-    let shape = NetworkShape {
-        inputs: 2,
-        hidden: &hidden,
-        classes: None,
-    };
+    let shape = NetworkShape::new(2, &hidden);
     let extent = Extent { steps: 4, batch: 2 };
     let mut random = Random(3);
     let params = wide(&random.vec(shape.params_len(), 0.8));

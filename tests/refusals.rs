@@ -1,18 +1,17 @@
 //! Wrong arguments are refused by name, before anything is touched.
 
 use fused_lstm::optimizer::{Adagrad, Adam, Optimizer};
-use fused_lstm::{DenseShape, Extent, Model, NetworkShape, ShapeError, dense, init, loss};
+use fused_lstm::{
+    ArgumentError, Backward, DenseShape, Extent, LossGradient, Model, NetworkShape, dense, init,
+    loss,
+};
 
 const HIDDEN: [usize; 2] = [4, 5];
-const SHAPE: NetworkShape = NetworkShape {
-    inputs: 6,
-    hidden: &HIDDEN,
-    classes: Some(3),
-};
+const SHAPE: NetworkShape = NetworkShape::new(6, &HIDDEN).with_head(3);
 const EXTENT: Extent = Extent { steps: 2, batch: 3 };
 
-fn length(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeError> {
-    Err(ShapeError::Length {
+fn length(what: &'static str, expected: usize, got: usize) -> Result<(), ArgumentError> {
+    Err(ArgumentError::Length {
         what,
         expected,
         got,
@@ -21,14 +20,11 @@ fn length(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeEr
 
 #[test]
 fn sizes_of_zero_are_refused() {
-    let zero = |what| Err(ShapeError::Zero { what });
+    let zero = |what| Err(ArgumentError::Zero { what });
     let check = |inputs, hidden, classes| {
-        NetworkShape {
-            inputs,
-            hidden,
-            classes,
-        }
-        .check()
+        NetworkShape::new(inputs, hidden)
+            .with_classes(classes)
+            .check()
     };
     assert_eq!(check(0, &[4], None), zero("inputs"));
     assert_eq!(check(1, &[], None), zero("layers"));
@@ -40,11 +36,7 @@ fn sizes_of_zero_are_refused() {
 #[test]
 fn sizes_that_overflow_are_refused_like_any_other() {
     let huge = [usize::MAX / 2];
-    let shape = NetworkShape {
-        inputs: usize::MAX,
-        hidden: &huge,
-        classes: Some(usize::MAX),
-    };
+    let shape = NetworkShape::new(usize::MAX, &huge).with_head(usize::MAX);
     assert_eq!(shape.params_len(), usize::MAX);
     assert!(Model::new(shape, &[0.0; 8]).is_err());
     let params = vec![0.0; SHAPE.params_len()];
@@ -92,7 +84,7 @@ fn every_buffer_of_a_wrong_length_is_named() {
         "labels",
         "state",
         "gradients",
-        "probabilities",
+        "outputs",
         "cache",
         "workspace",
     ];
@@ -101,13 +93,15 @@ fn every_buffer_of_a_wrong_length_is_named() {
         model
             .loss_gradient(
                 EXTENT,
-                &full(x),
                 &vec![0; labels],
-                &mut full(state),
-                &mut full(gradients),
-                &mut full(p),
-                &mut full(cache),
-                &mut full(work),
+                LossGradient {
+                    x: &full(x),
+                    state: &mut full(state),
+                    gradients: &mut full(gradients),
+                    outputs: &mut full(p),
+                    cache: &mut full(cache),
+                    workspace: &mut full(work),
+                },
             )
             .map(drop)
     };
@@ -119,18 +113,20 @@ fn every_buffer_of_a_wrong_length_is_named() {
     }
 
     let lengths = [36, 30, 54, cache, params.len(), 36, work];
-    let names = ["x", "dy", "state", "cache", "gradients", "dx", "workspace"];
+    let names = ["x", "dy", "dstate", "cache", "gradients", "dx", "workspace"];
     let backward = |lengths: [usize; 7]| {
         let [x, dy, dstate, cache, gradients, dx, work] = lengths;
         model.backward(
             EXTENT,
-            &full(x),
-            &full(dy),
-            &mut full(dstate),
-            &mut full(cache),
-            &mut full(gradients),
-            Some(&mut full(dx)),
-            &mut full(work),
+            Backward {
+                x: &full(x),
+                dy: &full(dy),
+                dstate: &mut full(dstate),
+                cache: &mut full(cache),
+                gradients: &mut full(gradients),
+                dx: Some(&mut full(dx)),
+                workspace: &mut full(work),
+            },
         )
     };
     assert_eq!(backward(lengths), Ok(()));
@@ -146,7 +142,7 @@ fn labels_must_be_classes() {
     let error = loss::softmax_cross_entropy(2, &mut [0.0; 4], &[1, 2], &mut [0.0; 4]).unwrap_err();
     assert_eq!(
         error,
-        ShapeError::Label {
+        ArgumentError::Label {
             row: 1,
             label: 2,
             classes: 2
@@ -154,20 +150,17 @@ fn labels_must_be_classes() {
     );
     assert_eq!(error.to_string(), "label of row 1: expected 0 to 1, got 2");
     let none = loss::softmax_cross_entropy(2, &mut [], &[], &mut []);
-    assert_eq!(none, Err(ShapeError::Zero { what: "labels" }));
+    assert_eq!(none, Err(ArgumentError::Zero { what: "labels" }));
 }
 
 #[test]
 fn a_model_without_a_head_has_no_logits() {
-    let shape = NetworkShape {
-        classes: None,
-        ..SHAPE
-    };
+    let shape = SHAPE.with_classes(None);
     let params = vec![0.0; shape.params_len()];
     let model = Model::new(shape, &params).unwrap();
     assert_eq!(
         model.logits(EXTENT, &[0.0; 30], &mut []),
-        Err(ShapeError::NoHead)
+        Err(ArgumentError::NoHead)
     );
 }
 
@@ -224,13 +217,15 @@ fn nothing_to_do_is_done() {
     model
         .backward(
             none,
-            &[],
-            &[],
-            &mut state,
-            &mut cache,
-            &mut gradients,
-            None,
-            &mut work,
+            Backward {
+                x: &[],
+                dy: &[],
+                dstate: &mut state,
+                cache: &mut cache,
+                gradients: &mut gradients,
+                dx: None,
+                workspace: &mut work,
+            },
         )
         .unwrap();
     assert!(state.iter().all(|&s| s == 0.5) && gradients.iter().all(|&g| g == 0.0));
@@ -238,10 +233,7 @@ fn nothing_to_do_is_done() {
 
 #[test]
 fn other_wrong_lengths_are_refused() {
-    let shape = DenseShape {
-        inputs: 2,
-        outputs: 3,
-    };
+    let shape = DenseShape::new(2, 3);
     let short = dense::forward(shape, 1, &[0.0; 8], &[0.0; 2], &mut [0.0; 3]);
     assert_eq!(short, length("params", 9, 8));
     assert_eq!(
@@ -250,10 +242,7 @@ fn other_wrong_lengths_are_refused() {
     );
     assert!(loss::mean_squared_error(&[1.0], &[], &mut [0.0]).is_err());
     assert!(loss::softmax(2, &mut [0.0; 3]).is_err());
-    let none = DenseShape {
-        inputs: 0,
-        outputs: 3,
-    };
+    let none = DenseShape::new(0, 3);
     let refused = dense::forward(none, 1, &[0.0; 3], &[], &mut [0.0; 3]);
-    assert_eq!(refused, Err(ShapeError::Zero { what: "inputs" }));
+    assert_eq!(refused, Err(ArgumentError::Zero { what: "inputs" }));
 }

@@ -1,8 +1,8 @@
-//! States that decay: zero below the bound, by one rule behind every door.
+//! States that decay: zero below the bound, by one rule in every API.
 
 use fused_lstm::{
     Extent, Flat, LayerShape, LayerUnits, Lstm, LstmState, Model, Network, NetworkShape, Packed,
-    PackedModel, SMALLEST_STATE, Zigzag,
+    PackedModel, SMALLEST_STATE, Stream, Zigzag,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
@@ -61,7 +61,7 @@ proptest! {
         batch in prop_oneof![8 => 1usize..=6, 1 => 60usize..=66],
         seed in any::<u64>(),
     ) {
-        let shape = NetworkShape { inputs, hidden: &hidden, classes: None };
+        let shape = NetworkShape::new(inputs, &hidden);
         let extent = Extent { steps, batch };
         let mut random = Random(seed);
         let params = faint(shape, &mut random);
@@ -72,8 +72,8 @@ proptest! {
 
         // One step, against the oracle, which has no bound.
         let once = Extent { steps: 1, batch };
-        let layer = LayerShape { inputs, hidden: hidden[0] };
-        let first = NetworkShape { inputs, hidden: &hidden[..1], classes: None };
+        let layer = LayerShape::new(inputs, hidden[0]);
+        let first = NetworkShape::new(inputs, &hidden[..1]);
         let (own, own_start) =
             (&params[..layer.params_len()], &start[..first.state_len(batch)]);
         let x_once = &x[..batch * inputs];
@@ -92,7 +92,7 @@ proptest! {
                 }
             }
 
-            // A sequence, through every door.
+            // A sequence, through every API.
             let mut state = start.clone();
             let y = infer(shape, extent, &params, &x, &mut state);
             holds_the_bound(&y);
@@ -121,15 +121,8 @@ proptest! {
 #[test]
 fn fixed_layers_and_units_hold_the_bound() {
     fn check<const H: usize>() {
-        let layer = LayerShape {
-            inputs: 2,
-            hidden: H,
-        };
-        let shape = NetworkShape {
-            inputs: 2,
-            hidden: &[H],
-            classes: None,
-        };
+        let layer = LayerShape::new(2, H);
+        let shape = NetworkShape::new(2, &[H]);
         let mut random = Random(H as u64);
         let params = faint(shape, &mut random);
         let mut net: Box<Lstm<2, H>> = bytemuck::zeroed_box();
@@ -137,25 +130,25 @@ fn fixed_layers_and_units_hold_the_bound() {
         let packed = Packed::new(&*net);
         let x = [0.7, -0.9];
         each_level(|_| {
-            let (mut fixed, mut streamed) = (LstmState::<1, H>::ZERO, LstmState::<1, H>::ZERO);
+            let (mut fixed, mut stream) = (LstmState::<1, H>::ZERO, Stream::ZERO);
             let (mut in_units, mut turn) = (LstmState::<1, H>::ZERO, Zigzag::default());
             let mut zeros = 0;
             for _ in 0..4 {
                 let h_before = in_units.h;
                 net.step(&[[x]], &mut fixed, &mut Flat::zero());
-                packed.step(&[[x]], &mut streamed, &mut Flat::zero(), &mut turn);
+                packed.step(&[[x]], &mut stream, &mut Flat::zero());
                 for units in [0..H / 2, H / 2..H] {
-                    let mut buffer = vec![0.0; LayerUnits::len(layer, units.len())];
+                    let mut buffer = vec![0.0; LayerUnits::packed_len(layer, units.len())];
                     LayerUnits::pack(layer, units.clone(), &params, &mut buffer).unwrap();
                     let part = LayerUnits::new(layer, units.len(), &buffer).unwrap();
                     let mut sums = vec![0.0; 4 * units.len()];
-                    part.input_sums(1, &x, &mut sums).unwrap();
+                    part.input_preact(1, &x, &mut sums).unwrap();
                     let (c, h) = (&mut in_units.c[0], &mut in_units.h[0]);
                     let (c, h) = (&mut c[units.clone()], &mut h[units]);
                     part.step(1, &h_before[0], &mut sums, c, h, &mut turn)
                         .unwrap();
                 }
-                assert_eq!(bits(streamed.as_flat()), bits(fixed.as_flat()));
+                assert_eq!(bits(stream.state.as_flat()), bits(fixed.as_flat()));
                 assert_eq!(bits(in_units.as_flat()), bits(fixed.as_flat()));
                 holds_the_bound(fixed.as_flat());
                 zeros += fixed.as_flat().iter().filter(|&&v| v == 0.0).count();
@@ -170,11 +163,7 @@ fn fixed_layers_and_units_hold_the_bound() {
 
 #[test]
 fn a_state_that_decays_ends_at_zero_and_nan_stays() {
-    let shape = NetworkShape {
-        inputs: 1,
-        hidden: &[20, 50],
-        classes: None,
-    };
+    let shape = NetworkShape::new(1, &[20, 50]);
     let extent = Extent {
         steps: 200,
         batch: 1,

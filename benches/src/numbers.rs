@@ -20,11 +20,7 @@ impl Workload {
     /// The shape that `hidden`, of [`Workload::hidden`], makes.
     pub fn shape<'a>(&self, hidden: &'a [usize]) -> NetworkShape<'a> {
         let classes = (self.head != Head::None).then_some(CLASSES);
-        NetworkShape {
-            inputs: self.inputs,
-            hidden,
-            classes,
-        }
+        NetworkShape::new(self.inputs, hidden).with_classes(classes)
     }
 
     /// How much is done in a call.

@@ -1,4 +1,4 @@
-//! Every workload through our two doors, as closures to be timed.
+//! Every workload through our APIs, as closures to be timed.
 
 use crate::numbers::Numbers;
 use crate::workload::{CLASSES, Head, Mode, Workload};
@@ -6,10 +6,10 @@ use bytemuck::zeroed_box;
 use fused_lstm::loss::softmax;
 use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
-    Aligned, Classifier, ClassifierWorkspace, Extent, Flat, Lstm, Model, Network, NetworkShape,
-    Packed, PackedModel, Stack, Zigzag,
+    Aligned, Backward, Buffers, Classifier, ClassifierWorkspace, Extent, Flat, LossGradient, Lstm,
+    Model, Network, NetworkShape, Packed, PackedModel, Stack, Stream,
 };
-use fused_lstm_driver::parallel::{GradientParts, InferParts};
+use fused_lstm_driver::parallel::{InferParts, TrainParts};
 use fused_lstm_driver::units::{self, InferUnits};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -22,7 +22,7 @@ pub const ECHO_RATE: f32 = 0.3;
 
 /// Which way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Api {
     /// Sizes as types.
     Fixed,
     /// Sizes as types, weights packed.
@@ -34,7 +34,7 @@ pub enum Door {
     Threads(usize),
 }
 
-impl Door {
+impl Api {
     /// As the tables call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,14 +61,14 @@ pub trait Run {
     fn outcome(&self) -> &[f32];
 }
 
-/// The workload through a door, if it has that one: sizes as types are compiled in
+/// The workload through one API, if that has it: sizes as types are compiled in
 /// for the smaller ones of [`Workload::all`].
-pub fn prepare(workload: &Workload, door: Door) -> Option<Box<dyn Run>> {
-    match door {
-        Door::RunTime => Some(Box::new(RunTime::new(workload.clone()))),
-        Door::Fixed => fixed(workload),
-        Door::Packed => packed(workload),
-        Door::Threads(threads) => on_threads(workload, threads),
+pub fn prepare(workload: &Workload, api: Api) -> Option<Box<dyn Run>> {
+    match api {
+        Api::RunTime => Some(Box::new(RunTime::new(workload.clone()))),
+        Api::Fixed => fixed(workload),
+        Api::Packed => packed(workload),
+        Api::Threads(threads) => on_threads(workload, threads),
     }
 }
 
@@ -118,7 +118,7 @@ impl RunTime {
         }
     }
 
-    fn infer(&mut self) -> Result<(), fused_lstm::ShapeError> {
+    fn infer(&mut self) -> Result<(), fused_lstm::ArgumentError> {
         let extent = self.workload.extent();
         let model = Model::new(self.workload.shape(&self.hidden), &self.numbers.params)?;
         if self.workload.mode == Mode::Infer {
@@ -133,7 +133,7 @@ impl RunTime {
         Ok(())
     }
 
-    fn train(&mut self) -> Result<(), fused_lstm::ShapeError> {
+    fn train(&mut self) -> Result<(), fused_lstm::ArgumentError> {
         let extent = self.workload.extent();
         let Numbers {
             params,
@@ -150,28 +150,29 @@ impl RunTime {
             self.dstate.fill(0.0);
             model.backward(
                 extent,
-                x,
-                dy,
-                &mut self.dstate,
-                &mut self.cache,
-                gradients,
-                None,
-                &mut self.workspace,
+                Backward {
+                    x,
+                    dy,
+                    dstate: &mut self.dstate,
+                    cache: &mut self.cache,
+                    gradients,
+                    dx: None,
+                    workspace: &mut self.workspace,
+                },
             )?;
-            return Sgd {
-                learning_rate: SGD_RATE,
-            }
-            .update(params, gradients);
+            return Sgd::new(SGD_RATE).update(params, gradients);
         }
         model.loss_gradient(
             extent,
-            x,
             labels,
-            &mut self.state,
-            gradients,
-            &mut self.logits,
-            &mut self.cache,
-            &mut self.workspace,
+            LossGradient {
+                x,
+                state: &mut self.state,
+                gradients,
+                outputs: &mut self.logits,
+                cache: &mut self.cache,
+                workspace: &mut self.workspace,
+            },
         )?;
         self.updates += 1;
         update(
@@ -190,7 +191,7 @@ fn update(
     params: &mut [f32],
     gradients: &[f32],
     slots: &mut [f32],
-) -> Result<(), fused_lstm::ShapeError> {
+) -> Result<(), fused_lstm::ArgumentError> {
     match head {
         Head::Adam => Adam::tensorflow(ECHO_RATE).update(step, params, gradients, slots),
         _ => Adagrad::tensorflow(ECHO_RATE).update(params, gradients, slots),
@@ -238,7 +239,7 @@ enum Task {
         y: Vec<f32>,
     },
     Train {
-        parts: GradientParts,
+        parts: TrainParts,
         gradients: Vec<f32>,
     },
 }
@@ -275,7 +276,7 @@ fn on_threads(workload: &Workload, threads: usize) -> Option<Box<dyn Run>> {
         }
     } else {
         Task::Train {
-            parts: GradientParts::new(shape, extent, threads),
+            parts: TrainParts::new(shape, extent, threads),
             gradients: vec![0.0; shape.params_len()],
         }
     };
@@ -308,9 +309,7 @@ impl Run for OnThreads {
                             .install(|| parts.gradient(model, x, dy, state, gradients))
                     })
                     .and_then(|()| {
-                        let sgd = Sgd {
-                            learning_rate: SGD_RATE,
-                        };
+                        let sgd = Sgd::new(SGD_RATE);
                         let pieces = params.par_chunks_mut(1 << 14);
                         let pieces = pieces.zip(gradients.par_chunks(1 << 14));
                         self.pool
@@ -330,7 +329,7 @@ impl Run for OnThreads {
     }
 }
 
-/// On a line of the caches, as one who counts nanoseconds would have it.
+/// Aligned to a cache line.
 fn boxed<F: Flat>(values: &[f32]) -> Box<Aligned<F>> {
     let mut buffer: Box<Aligned<F>> = zeroed_box();
     buffer.as_flat_mut().copy_from_slice(values);
@@ -376,9 +375,8 @@ impl<N: Network, const T: usize, const B: usize> Run for FixedInfer<N, T, B> {
 struct PackedSteps<N: Network> {
     net: Box<Packed<N>>,
     x: Box<Aligned<N::Input<1, 1>>>,
-    state: Box<Aligned<N::State<1>>>,
+    stream: Box<Aligned<Stream<N, 1>>>,
     y: Box<Aligned<N::Output<1, 1>>>,
-    turn: Zigzag,
 }
 
 impl<N: Network> PackedSteps<N> {
@@ -389,17 +387,15 @@ impl<N: Network> PackedSteps<N> {
         Box::new(Self {
             net,
             x: boxed(&numbers.x),
-            state: zeroed_box(),
+            stream: Box::new(Aligned(Stream::ZERO)),
             y: zeroed_box(),
-            turn: Zigzag::default(),
         })
     }
 }
 
 impl<N: Network> Run for PackedSteps<N> {
     fn run(&mut self) {
-        self.net
-            .step(&self.x, &mut self.state, &mut self.y, &mut self.turn);
+        self.net.step(&self.x, &mut self.stream, &mut self.y);
     }
     fn outcome(&self) -> &[f32] {
         self.y.as_flat()
@@ -447,11 +443,9 @@ impl<N: Network, const T: usize, const B: usize> Run for FixedTrain<N, T, B> {
             None,
             &mut self.workspace,
         );
-        Sgd {
-            learning_rate: SGD_RATE,
-        }
-        .update(self.net.as_flat_mut(), self.gradients.as_flat())
-        .expect("the sizes are types");
+        Sgd::new(SGD_RATE)
+            .update(self.net.as_flat_mut(), self.gradients.as_flat())
+            .expect("the sizes are types");
     }
     fn outcome(&self) -> &[f32] {
         self.net.as_flat()
@@ -479,7 +473,7 @@ impl<N: Network> Run for FixedEchoStep<N> {
 }
 
 type EchoWorkspace<N, const T: usize, const B: usize> =
-    ClassifierWorkspace<<N as Network>::Workspace<T, B>, T, B, 4, CLASSES>;
+    ClassifierWorkspace<<N as Buffers>::Workspace<T, B>, T, B, 4, CLASSES>;
 
 struct FixedEcho<N: Network, const T: usize, const B: usize> {
     head: Head,
@@ -634,7 +628,7 @@ impl Run for PackedInfer {
     }
 }
 
-/// The sizes that are compiled in packed, and inference behind the run-time door.
+/// The sizes that are compiled in packed, and inference behind the run-time API.
 fn packed(workload: &Workload) -> Option<Box<dyn Run>> {
     if (workload.mode, workload.head) == (Mode::Infer, Head::None) {
         return Some(PackedInfer::boxed(workload));

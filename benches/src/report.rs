@@ -21,7 +21,7 @@ pub struct Entry {
 pub struct Row {
     /// What was done.
     pub workload: Workload,
-    /// Ours first: the best door and level with one thread.
+    /// Ours first: the best API and level with one thread.
     pub entries: Vec<Entry>,
 }
 

@@ -66,7 +66,7 @@ fn sample(net: &Net, start: char, length: usize, temperature: f32, seed: &mut u3
     text
 }
 
-fn main() -> Result<(), fused_lstm::ShapeError> {
+fn main() -> Result<(), fused_lstm::ArgumentError> {
     let text: Vec<u32> = TEXT.chars().map(class).collect();
     let mut seed = 1;
     let mut net = Net::glorot_uniform(|| random(&mut seed));

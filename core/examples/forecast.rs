@@ -7,15 +7,11 @@
 //! one. The result is compared with the naive forecast, in which the next value is the last one.
 
 use fused_lstm::optimizer::{Adam, Optimizer, clip_by_global_norm};
-use fused_lstm::{Extent, Model, NetworkShape, ShapeError, init};
+use fused_lstm::{ArgumentError, Extent, LossGradient, Model, NetworkShape, init};
 
 /// One input, 16 units, one output. The number of outputs of the dense head is called `classes` in
 /// regression too.
-const SHAPE: NetworkShape = NetworkShape {
-    inputs: 1,
-    hidden: &[16],
-    classes: Some(1),
-};
+const SHAPE: NetworkShape = NetworkShape::new(1, &[16]).with_head(1);
 /// A training step reads 25 values of each of 16 parts of the series.
 const EXTENT: Extent = Extent {
     steps: 25,
@@ -39,7 +35,7 @@ fn mackey_glass(length: usize) -> Vec<f32> {
 }
 
 /// The mean squared errors of the network's forecasts and of the naive ones, on the test values.
-fn test(params: &[f32], series: &[f32]) -> Result<(f32, f32), ShapeError> {
+fn test(params: &[f32], series: &[f32]) -> Result<(f32, f32), ArgumentError> {
     // All in one call. It starts 100 values early, so that the state has settled when the test begins.
     let (from, steps) = (TRAINED - 100, TESTED + 100);
     let extent = Extent { steps, batch: 1 };
@@ -60,7 +56,7 @@ fn test(params: &[f32], series: &[f32]) -> Result<(f32, f32), ShapeError> {
     Ok((error(&y), error(x)))
 }
 
-fn main() -> Result<(), ShapeError> {
+fn main() -> Result<(), ArgumentError> {
     let series = mackey_glass(TRAINED + TESTED + 1);
     let mut seed = 1u32;
     let mut params = vec![0.0; SHAPE.params_len()];
@@ -93,14 +89,16 @@ fn main() -> Result<(), ShapeError> {
             // Without a mask every row counts. The state is carried over to the next call.
             sum += model.squared_error_gradient(
                 EXTENT,
-                &x,
                 &next,
                 None,
-                &mut state,
-                &mut gradients,
-                &mut y,
-                &mut cache,
-                &mut workspace,
+                LossGradient {
+                    x: &x,
+                    state: &mut state,
+                    gradients: &mut gradients,
+                    outputs: &mut y,
+                    cache: &mut cache,
+                    workspace: &mut workspace,
+                },
             )?;
             clip_by_global_norm(&mut gradients, 1.0)?;
             step += 1;

@@ -9,14 +9,10 @@
 
 use fused_lstm::loss::IGNORE;
 use fused_lstm::optimizer::{Adam, Optimizer, clip_by_global_norm};
-use fused_lstm::{Extent, Model, NetworkShape, ShapeError, init};
+use fused_lstm::{ArgumentError, Extent, LossGradient, Model, NetworkShape, init};
 
 const CLASSES: usize = 3;
-const SHAPE: NetworkShape = NetworkShape {
-    inputs: 1,
-    hidden: &[24],
-    classes: Some(CLASSES),
-};
+const SHAPE: NetworkShape = NetworkShape::new(1, &[24]).with_head(CLASSES);
 /// The length of the longest sequence, and the number of sequences in a batch.
 const EXTENT: Extent = Extent {
     steps: 32,
@@ -67,7 +63,7 @@ fn correct(probabilities: &[f32], labels: &[u32]) -> f32 {
     ends.map(hit).filter(|hit| *hit).count() as f32 / EXTENT.batch as f32
 }
 
-fn main() -> Result<(), ShapeError> {
+fn main() -> Result<(), ArgumentError> {
     let mut seed = 1;
     let mut params = vec![0.0; SHAPE.params_len()];
     init::glorot_uniform(SHAPE, &mut params, || random(&mut seed))?;
@@ -89,13 +85,15 @@ fn main() -> Result<(), ShapeError> {
         // The loss is the mean over the labels that are not ignored.
         let loss = Model::new(SHAPE, &params)?.loss_gradient(
             EXTENT,
-            &x,
             &labels,
-            &mut state,
-            &mut gradients,
-            &mut probabilities,
-            &mut cache,
-            &mut workspace,
+            LossGradient {
+                x: &x,
+                state: &mut state,
+                gradients: &mut gradients,
+                outputs: &mut probabilities,
+                cache: &mut cache,
+                workspace: &mut workspace,
+            },
         )?;
         let share = correct(&probabilities, &labels);
         clip_by_global_norm(&mut gradients, 1.0)?;

@@ -1,7 +1,7 @@
 //! Prints the bytes of everything that the echo system needs, for one row and for
 //! the tutorial's five: `cargo run -p fused-lstm --example memory`.
 
-use fused_lstm::{Classifier, ClassifierWorkspace, Flat, Lstm, Network, Stack};
+use fused_lstm::{Buffers, Classifier, ClassifierWorkspace, Flat, Lstm, Stack};
 
 type Layers = Stack<Stack<Lstm<1, 4>, Lstm<4, 4>>, Lstm<4, 4>>;
 type Echo = Classifier<Layers, 4, 2>;
@@ -12,10 +12,10 @@ const fn bytes<T: Flat>() -> usize {
 }
 
 fn table<const T: usize, const B: usize>() {
-    type State<const B: usize> = <Layers as Network>::State<B>;
-    type Cache<const T: usize, const B: usize> = <Layers as Network>::Cache<T, B>;
-    type Scratch<const B: usize> = <Layers as Network>::Scratch<1, B>;
-    type LayersWorkspace<const T: usize, const B: usize> = <Layers as Network>::Workspace<T, B>;
+    type State<const B: usize> = <Layers as Buffers>::State<B>;
+    type Cache<const T: usize, const B: usize> = <Layers as Buffers>::Cache<T, B>;
+    type Scratch<const B: usize> = <Layers as Buffers>::Scratch<1, B>;
+    type LayersWorkspace<const T: usize, const B: usize> = <Layers as Buffers>::Workspace<T, B>;
     type Workspace<const T: usize, const B: usize> =
         ClassifierWorkspace<LayersWorkspace<T, B>, T, B, 4, 2>;
 

@@ -5,7 +5,7 @@
 //! `Effect` owns everything that a call needs, weights and state, as plain arrays. A call does not
 //! allocate and takes no lock.
 
-use fused_lstm::{Dense, Flat, Lstm, LstmState, Network, Packed, Zigzag};
+use fused_lstm::{Dense, Flat, Lstm, LstmState, Network, Packed, Stream};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -20,8 +20,7 @@ type Layer = Lstm<1, H>;
 struct Effect {
     layer: Packed<Layer>,
     head: Dense<H, 1>,
-    state: LstmState<1, H>,
-    turn: Zigzag,
+    stream: Stream<Layer, 1>,
 }
 
 impl Effect {
@@ -30,8 +29,7 @@ impl Effect {
         Self {
             layer: Packed::new(layer),
             head,
-            state: LstmState::ZERO,
-            turn: Zigzag::default(),
+            stream: Stream::ZERO,
         }
     }
 
@@ -39,13 +37,13 @@ impl Effect {
     fn process(&mut self, sample: f32) -> f32 {
         let x = [[[sample]]]; // [T, B, I]: one step, one row, one input
         let mut y = Flat::zero();
-        self.layer.step(&x, &mut self.state, &mut y, &mut self.turn);
+        self.layer.step(&x, &mut self.stream, &mut y);
         sample + self.head.forward(&y)[0][0][0]
     }
 
     /// Starts a new stream.
     fn reset(&mut self) {
-        self.state = LstmState::ZERO;
+        self.stream = Stream::ZERO;
     }
 }
 
@@ -84,7 +82,7 @@ fn main() {
     for n in 0..480 {
         assert_eq!(output[n], input[n][0][0] + whole[n][0][0], "sample {n}");
     }
-    assert_eq!(effect.state, state);
+    assert_eq!(effect.stream.state, state);
     println!("480 samples one by one give the same bits as in one call");
 
     effect.reset();

@@ -15,15 +15,15 @@
 //! smallest subnormal; both infinities give the limits.
 
 use crate::simd::map::{Block, Elementwise, for_each_block};
-use crate::simd::{Simd, dispatch_inline};
+use crate::simd::{Arithmetic, dispatch_inline};
 
 macro_rules! on_slices {
     ($($(#[$doc:meta])* $name:ident, $function:ident, $kernel:ident;)*) => {$(
-        struct $kernel<'a>(&'a mut [f32]);
+        pub(crate) struct $kernel<'a>(pub &'a mut [f32]);
 
         impl Elementwise for $kernel<'_> {
             #[inline(always)]
-            fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
+            fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
                 let x = at.load(self.0);
                 at.store(self.0, s.$function(x));
             }

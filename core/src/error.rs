@@ -5,17 +5,17 @@ use core::fmt;
 /// Why a call was refused. Nothing was written when it is returned.
 ///
 /// ```
-/// use fused_lstm::{Extent, NetworkShape, ShapeError};
+/// use fused_lstm::{Extent, NetworkShape, ArgumentError};
 ///
-/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
+/// let shape = NetworkShape::new(1, &[4]);
 /// let params = [0.0; 95]; // one short
 /// let error = fused_lstm::Model::new(shape, &params).unwrap_err();
-/// assert_eq!(error, ShapeError::Length { what: "params", expected: 96, got: 95 });
+/// assert_eq!(error, ArgumentError::Length { what: "params", expected: 96, got: 95 });
 /// assert_eq!(error.to_string(), "params: expected 96 values, got 95");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ShapeError {
+pub enum ArgumentError {
     /// A buffer does not have the length that the shape asks for.
     Length {
         /// The argument's name.
@@ -53,7 +53,7 @@ pub enum ShapeError {
     },
 }
 
-impl fmt::Display for ShapeError {
+impl fmt::Display for ArgumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Length {
@@ -84,15 +84,19 @@ impl fmt::Display for ShapeError {
     }
 }
 
-impl core::error::Error for ShapeError {}
+impl core::error::Error for ArgumentError {}
 
 /// Refuses a buffer of another length than `expected`.
 #[inline(always)]
-pub(crate) fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeError> {
+pub(crate) fn check_len(
+    what: &'static str,
+    expected: usize,
+    got: usize,
+) -> Result<(), ArgumentError> {
     if expected == got {
         Ok(())
     } else {
-        Err(ShapeError::Length {
+        Err(ArgumentError::Length {
             what,
             expected,
             got,
@@ -103,7 +107,7 @@ pub(crate) fn check_len(what: &'static str, expected: usize, got: usize) -> Resu
 /// The first wrong length of several, each with what it is the length of, what is expected and what
 /// came: one function, because these checks are many.
 #[inline(never)]
-pub(crate) fn check_lens(lens: &[(&'static str, usize, usize)]) -> Result<(), ShapeError> {
+pub(crate) fn check_lens(lens: &[(&'static str, usize, usize)]) -> Result<(), ArgumentError> {
     for &(what, expected, got) in lens {
         check_len(what, expected, got)?;
     }

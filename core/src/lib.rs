@@ -38,7 +38,7 @@
 //! | `train` | [`dense`], [`loss`], [`optimizer`], [`init`]: what training needs around the layers |
 //! | `fixed` | the const-generic API: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`], [`Packed`] |
 //! | `model` | the run-time API: [`Model`], [`PackedModel`] |
-//! | `c` (feature `c`) | the run-time API as functions of the C ABI |
+//! | `c` (feature `capi`) | the run-time API as functions of the C ABI |
 //!
 //! A module imports only from those above it. Unsafe code stands in the files of `simd` that hold
 //! instructions, in `gemm::micro`, `gemm::pack`, `lstm::tile` and `layout::flat`, and in `c`.
@@ -58,7 +58,7 @@
 extern crate std;
 
 pub mod activation;
-#[cfg(feature = "c")]
+#[cfg(feature = "capi")]
 pub mod c;
 pub mod layout;
 
@@ -70,14 +70,16 @@ mod model;
 mod simd;
 mod train;
 
-pub use error::ShapeError;
+pub use error::ArgumentError;
 pub use fixed::{
-    Classifier, ClassifierWorkspace, Dense, Lstm, LstmCache, LstmState, LstmWorkspace, Network,
-    Packed, Stack,
+    Buffers, Classifier, ClassifierWorkspace, Dense, Lstm, LstmCache, LstmState, LstmWorkspace,
+    Network, Packed, Stack, Stream,
 };
 pub use layout::flat::{Aligned, Flat};
-pub use layout::{CacheView, DenseShape, Extent, LayerShape, NetworkShape, Params, StateView};
+pub use layout::{
+    CacheView, DenseShape, Extent, LayerShape, Lengths, NetworkShape, Params, StateView,
+};
 pub use lstm::{LayerUnits, SMALLEST_STATE, Zigzag};
-pub use model::{Model, PackedModel};
+pub use model::{Backward, LossGradient, Model, PackedModel};
 pub use simd::Level;
 pub use train::{dense, init, loss, optimizer};

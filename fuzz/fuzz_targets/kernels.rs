@@ -28,11 +28,7 @@ fuzz_target!(|input: Input| {
         .map(|&h| usize::from(h % 36) + 1)
         .collect();
     let hidden = &hidden[..usize::from(input.layers % 3) + 1];
-    let shape = NetworkShape {
-        inputs: usize::from(input.inputs % 20) + 1,
-        hidden,
-        classes: None,
-    };
+    let shape = NetworkShape::new(usize::from(input.inputs % 20) + 1, hidden);
     let extent = Extent {
         steps: usize::from(input.steps % 5),
         batch: usize::from(input.batch % 9) + 1,

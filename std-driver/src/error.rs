@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// Lengths that do not fit together.
     #[error(transparent)]
-    Shape(#[from] fused_lstm::ShapeError),
+    Shape(#[from] fused_lstm::ArgumentError),
 }
 
 impl Error {

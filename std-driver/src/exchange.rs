@@ -4,7 +4,7 @@ use crate::threads::cores;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// Numbers of a line of the caches.
+/// Numbers of a cache line.
 pub(crate) const LINE: usize = 16;
 
 /// Where the threads leave their parts of the hidden state for each other.

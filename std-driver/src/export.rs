@@ -180,6 +180,7 @@ fn rust_file(weights: &Weights) -> String {
         }
     });
     let mut net = stacked(layers);
+    let layers = std::mem::replace(&mut net.kind, "Layers".into());
     let mut names = vec!["Aligned", "Lstm"];
     if weights.hidden.len() > 1 {
         names.push("Stack");
@@ -218,7 +219,9 @@ fn rust_file(weights: &Weights) -> String {
     format!(
         "// Written by fused-lstm export.\n\n\
          use fused_lstm::{{{}}};\n\n\
-         /// The network: its sizes.\n\
+         /// The LSTM layers: their sizes.\n\
+         pub type Layers = {layers};\n\n\
+         /// The network.\n\
          pub type Net = {};\n\n\
          /// Its weights.\n\
          pub static NET: Aligned<Net> = Aligned({});\n{start}",

@@ -8,7 +8,7 @@
 
 use crate::Error;
 use fused_lstm::loss::IGNORE;
-use fused_lstm::{Extent, Model, NetworkShape, PackedModel, ShapeError};
+use fused_lstm::{ArgumentError, Backward, Extent, LossGradient, Model, NetworkShape, PackedModel};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -107,7 +107,7 @@ impl Part {
 /// use fused_lstm::{Extent, Model, NetworkShape};
 /// use fused_lstm_driver::parallel::InferParts;
 ///
-/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
+/// let shape = NetworkShape::new(1, &[4]);
 /// let extent = Extent { steps: 2, batch: 3 };
 /// let params = [0.1; 96];
 /// let model = Model::new(shape, &params)?;
@@ -175,7 +175,7 @@ impl InferParts {
     /// use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
     /// use fused_lstm_driver::parallel::InferParts;
     ///
-    /// let shape = NetworkShape { inputs: 1, hidden: &[50], classes: None };
+    /// let shape = NetworkShape::new(1, &[50]);
     /// let extent = Extent { steps: 2, batch: 8 };
     /// let params = vec![0.1; shape.params_len()];
     /// let mut panels = vec![0.0; shape.packed_len()];
@@ -205,7 +205,7 @@ impl InferParts {
         x: &[f32],
         state: &mut [f32],
         y: &mut [f32],
-        infer: impl Fn(Extent, &[f32], &mut [f32], &mut [f32], &mut [f32]) -> Result<(), ShapeError>
+        infer: impl Fn(Extent, &[f32], &mut [f32], &mut [f32], &mut [f32]) -> Result<(), ArgumentError>
         + Sync,
     ) -> Result<(), Error> {
         let extent = self.extent;
@@ -229,13 +229,13 @@ impl InferParts {
     }
 }
 
-/// A training step in parts: their buffers, for one shape and extent.
+/// Training in parts: their buffers, for one shape and extent.
 ///
 /// ```
 /// use fused_lstm::{Extent, Model, NetworkShape};
 /// use fused_lstm_driver::parallel::TrainParts;
 ///
-/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: Some(2) };
+/// let shape = NetworkShape::new(1, &[4]).with_head(2);
 /// let extent = Extent { steps: 2, batch: 3 };
 /// let params = vec![0.0; shape.params_len()];
 /// let mut gradients = vec![0.0; shape.params_len()];
@@ -257,8 +257,11 @@ pub struct TrainParts {
 struct TrainPart {
     part: Part,
     labels: Vec<u32>,
-    gradients: Vec<f32>,
     probabilities: Vec<f32>,
+    /// The gradients of the outputs and of the state.
+    dy: Vec<f32>,
+    dstate: Vec<f32>,
+    gradients: Vec<f32>,
     cache: Vec<f32>,
     workspace: Vec<f32>,
 }
@@ -268,13 +271,15 @@ impl TrainParts {
     pub fn new(shape: NetworkShape, extent: Extent, parts: usize) -> Self {
         let part = |rows| {
             let part = Part::new(shape, extent.steps, rows);
-            let own = part.extent;
+            let lens = shape.lengths(part.extent);
             TrainPart {
-                labels: vec![0; own.rows()],
-                gradients: vec![0.0; shape.params_len()],
-                probabilities: vec![0.0; shape.logits_len(own)],
-                cache: vec![0.0; shape.cache_len(own)],
-                workspace: vec![0.0; shape.workspace_len(own)],
+                labels: vec![0; lens.labels],
+                probabilities: vec![0.0; shape.logits_len(part.extent)],
+                dy: Vec::new(),
+                dstate: Vec::new(),
+                gradients: vec![0.0; lens.params],
+                cache: vec![0.0; lens.cache],
+                workspace: vec![0.0; lens.workspace],
                 part,
             }
         };
@@ -299,15 +304,10 @@ impl TrainParts {
     ) -> Result<f32, Error> {
         let (shape, extent) = (model.shape(), self.extent);
         let (batch, classes) = (extent.batch, shape.classes.unwrap_or(0));
-        check("x", extent.rows() * shape.inputs, x.len())?;
+        let outputs = shape.logits_len(extent);
         check("labels", extent.rows(), labels.len())?;
-        check("state", shape.state_len(batch), state.len())?;
-        check("gradients", shape.params_len(), gradients.len())?;
-        check(
-            "probabilities",
-            shape.logits_len(extent),
-            probabilities.len(),
-        )?;
+        check("probabilities", outputs, probabilities.len())?;
+        check_buffers(shape, extent, x, state, gradients)?;
         let whole = &*state;
         let losses: Vec<f32> = self
             .parts
@@ -316,19 +316,15 @@ impl TrainParts {
                 own.part.read(shape, batch, x, whole);
                 gather(labels, batch, 1, &own.part.rows, &mut own.labels);
                 own.gradients.fill(0.0);
-                let Part {
-                    extent, x, state, ..
-                } = &mut own.part;
-                model.loss_gradient(
-                    *extent,
-                    x,
-                    &own.labels,
-                    state,
-                    &mut own.gradients,
-                    &mut own.probabilities,
-                    &mut own.cache,
-                    &mut own.workspace,
-                )
+                let buffers = LossGradient {
+                    x: &own.part.x,
+                    state: &mut own.part.state,
+                    gradients: &mut own.gradients,
+                    outputs: &mut own.probabilities,
+                    cache: &mut own.cache,
+                    workspace: &mut own.workspace,
+                };
+                model.loss_gradient(own.part.extent, &own.labels, buffers)
             })
             .collect::<Result<_, _>>()?;
         let mut loss = 0.0;
@@ -342,80 +338,30 @@ impl TrainParts {
                 *sum += share * own;
             }
             own.part.write_state(shape, batch, state);
-            scatter(
-                &own.probabilities,
-                batch,
-                classes,
-                &own.part.rows,
-                probabilities,
-            );
+            let rows = &own.part.rows;
+            scatter(&own.probabilities, batch, classes, rows, probabilities);
         }
         Ok(loss)
-    }
-}
-
-/// Forward and backward in parts, from a given gradient of the output: their buffers, for one
-/// shape and extent.
-///
-/// ```
-/// use fused_lstm::{Extent, Model, NetworkShape};
-/// use fused_lstm_driver::parallel::GradientParts;
-///
-/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
-/// let extent = Extent { steps: 2, batch: 3 };
-/// let params = vec![0.1; shape.params_len()];
-/// let mut gradients = vec![0.0; shape.params_len()];
-/// let (x, dy, mut state) = ([1.0; 6], [1.0; 24], [0.0; 24]);
-/// GradientParts::new(shape, extent, 2)
-///     .gradient(Model::new(shape, &params)?, &x, &dy, &mut state, &mut gradients)?;
-/// assert!(gradients.iter().all(|&g| g > 0.0));
-/// # Ok::<(), fused_lstm_driver::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct GradientParts {
-    extent: Extent,
-    parts: Vec<GradientPart>,
-    /// The gradients of all parts but the first, which adds to the caller's.
-    others: Vec<Vec<f32>>,
-}
-
-#[derive(Clone, Debug)]
-struct GradientPart {
-    part: Part,
-    dy: Vec<f32>,
-    dstate: Vec<f32>,
-    cache: Vec<f32>,
-    workspace: Vec<f32>,
-}
-
-impl GradientParts {
-    /// Buffers for so many parts.
-    pub fn new(shape: NetworkShape, extent: Extent, parts: usize) -> Self {
-        let part = |rows| {
-            let part = Part::new(shape, extent.steps, rows);
-            let own = part.extent;
-            GradientPart {
-                dy: vec![0.0; own.rows() * shape.outputs()],
-                dstate: vec![0.0; shape.state_len(own.batch)],
-                cache: vec![0.0; shape.cache_len(own)],
-                workspace: vec![0.0; shape.workspace_len(own)],
-                part,
-            }
-        };
-        let parts: Vec<_> = cut_rows(extent.batch, parts)
-            .into_iter()
-            .map(part)
-            .collect();
-        Self {
-            extent,
-            others: vec![vec![0.0; shape.params_len()]; parts.len() - 1],
-            parts,
-        }
     }
 
     /// [`Model::forward`] and [`Model::backward`] on rayon's threads: `x` `[T, B, I]` and `dy`
     /// `[T, B, H]` are read, `state` is advanced, `gradients` accumulated to. Nothing comes
     /// from beyond the final state.
+    ///
+    /// ```
+    /// use fused_lstm::{Extent, Model, NetworkShape};
+    /// use fused_lstm_driver::parallel::TrainParts;
+    ///
+    /// let shape = NetworkShape::new(1, &[4]);
+    /// let extent = Extent { steps: 2, batch: 3 };
+    /// let params = vec![0.1; shape.params_len()];
+    /// let mut gradients = vec![0.0; shape.params_len()];
+    /// let (x, dy, mut state) = ([1.0; 6], [1.0; 24], [0.0; 24]);
+    /// TrainParts::new(shape, extent, 2)
+    ///     .gradient(Model::new(shape, &params)?, &x, &dy, &mut state, &mut gradients)?;
+    /// assert!(gradients.iter().all(|&g| g > 0.0));
+    /// # Ok::<(), fused_lstm_driver::Error>(())
+    /// ```
     pub fn gradient(
         &mut self,
         model: Model,
@@ -425,48 +371,48 @@ impl GradientParts {
         gradients: &mut [f32],
     ) -> Result<(), Error> {
         let (shape, extent) = (model.shape(), self.extent);
-        let batch = extent.batch;
-        check("x", extent.rows() * shape.inputs, x.len())?;
-        check("dy", extent.rows() * shape.outputs(), dy.len())?;
-        check("state", shape.state_len(batch), state.len())?;
-        check("gradients", shape.params_len(), gradients.len())?;
+        let (batch, outputs) = (extent.batch, shape.outputs());
+        check("dy", extent.rows() * outputs, dy.len())?;
+        check_buffers(shape, extent, x, state, gradients)?;
         let whole = &*state;
-        let (others, first) = (&mut self.others, &mut *gradients);
-        others.par_iter_mut().for_each(|own| own.fill(0.0));
-        let targets: Vec<_> = std::iter::once(first)
-            .chain(others.iter_mut().map(Vec::as_mut_slice))
-            .collect();
+        // The first part adds to the caller's.
+        let mut targets = vec![Some(&mut *gradients)];
+        targets.resize_with(self.parts.len(), || None);
         let parts = self.parts.par_iter_mut().zip(targets);
         parts.try_for_each(|(own, gradients)| {
             own.part.read(shape, batch, x, whole);
-            gather(dy, batch, shape.outputs(), &own.part.rows, &mut own.dy);
-            own.dstate.fill(0.0);
-            let Part {
-                extent, x, state, ..
-            } = &mut own.part;
-            model.forward(*extent, x, state, &mut own.cache)?;
-            model.backward(
-                *extent,
+            own.dy.resize(own.part.extent.rows() * outputs, 0.0);
+            gather(dy, batch, outputs, &own.part.rows, &mut own.dy);
+            own.dstate.clear();
+            own.dstate.resize(own.part.state.len(), 0.0);
+            let gradients = gradients.unwrap_or_else(|| {
+                own.gradients.fill(0.0);
+                &mut own.gradients
+            });
+            let (extent, x) = (own.part.extent, &own.part.x);
+            model.forward(extent, x, &mut own.part.state, &mut own.cache)?;
+            let buffers = Backward {
                 x,
-                &own.dy,
-                &mut own.dstate,
-                &mut own.cache,
+                dy: &own.dy,
+                dstate: &mut own.dstate,
+                cache: &mut own.cache,
                 gradients,
-                None,
-                &mut own.workspace,
-            )
+                dx: None,
+                workspace: &mut own.workspace,
+            };
+            model.backward(extent, buffers)
         })?;
         for own in &self.parts {
             own.part.write_state(shape, batch, state);
         }
         // In pieces that stay in the cache while all parts are added.
-        let others = &self.others;
+        let others = &self.parts[1..];
         gradients
             .par_chunks_mut(1 << 12)
             .enumerate()
             .for_each(|(index, sums)| {
                 for own in others {
-                    for (sum, own) in sums.iter_mut().zip(&own[index << 12..]) {
+                    for (sum, own) in sums.iter_mut().zip(&own.gradients[index << 12..]) {
                         *sum += own;
                     }
                 }
@@ -475,12 +421,25 @@ impl GradientParts {
     }
 }
 
+/// Refuses buffers of another length before anything is cut by them.
+fn check_buffers(
+    shape: NetworkShape,
+    extent: Extent,
+    x: &[f32],
+    state: &[f32],
+    gradients: &[f32],
+) -> Result<(), Error> {
+    check("x", extent.rows() * shape.inputs, x.len())?;
+    check("state", shape.state_len(extent.batch), state.len())?;
+    check("gradients", shape.params_len(), gradients.len())
+}
+
 /// Refuses a buffer of another length before anything is cut by it.
 pub(crate) fn check(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::Shape(ShapeError::Length {
+    Err(Error::Shape(ArgumentError::Length {
         what,
         expected,
         got,

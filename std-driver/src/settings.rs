@@ -317,25 +317,17 @@ impl Settings {
 
     /// The network: one input, two classes.
     pub fn shape(&self) -> NetworkShape<'_> {
-        NetworkShape {
-            inputs: 1,
-            hidden: &self.hidden,
-            classes: Some(2),
-        }
+        NetworkShape::new(1, &self.hidden).with_head(2)
     }
 
     /// The optimizer with its learning rate.
     pub fn optimizer(&self) -> Optimizer {
         let learning_rate = self.learning_rate;
-        let momentum = |nesterov| Momentum {
-            learning_rate,
-            momentum: 0.9,
-            nesterov,
-        };
+        let momentum = Momentum::new(learning_rate, 0.9);
         match self.optimizer {
-            OptimizerName::Sgd => Optimizer::Sgd(Sgd { learning_rate }),
-            OptimizerName::Momentum => Optimizer::Momentum(momentum(false)),
-            OptimizerName::Nesterov => Optimizer::Momentum(momentum(true)),
+            OptimizerName::Sgd => Optimizer::Sgd(Sgd::new(learning_rate)),
+            OptimizerName::Momentum => Optimizer::Momentum(momentum),
+            OptimizerName::Nesterov => Optimizer::Momentum(momentum.nesterov()),
             OptimizerName::Adagrad => Optimizer::Adagrad(Adagrad::tensorflow(learning_rate)),
             OptimizerName::Adam => Optimizer::Adam(Adam::tensorflow(learning_rate)),
             OptimizerName::Adamw => Optimizer::Adam(Adam::pytorch_adamw(learning_rate)),

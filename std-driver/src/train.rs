@@ -7,7 +7,7 @@ use crate::parallel::TrainParts;
 use crate::settings::{Settings, StateMode};
 use crate::weights::Weights;
 use fused_lstm::optimizer::clip_by_global_norm;
-use fused_lstm::{Model, ShapeError, init};
+use fused_lstm::{ArgumentError, LossGradient, Model, init};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::Path;
@@ -248,13 +248,15 @@ impl Trainer {
         let loss = match room {
             Room::Whole { cache, workspace } => model.loss_gradient(
                 extent,
-                x,
                 labels,
-                state,
-                gradients,
-                probabilities,
-                cache,
-                workspace,
+                LossGradient {
+                    x,
+                    state,
+                    gradients,
+                    outputs: probabilities,
+                    cache,
+                    workspace,
+                },
             )?,
             Room::Parts(parts) => {
                 parts.loss_gradient(model, x, labels, state, gradients, probabilities)?
@@ -266,7 +268,7 @@ impl Trainer {
             return Err(diverged(settings, step, problem, "loss"));
         }
         let refused = |error| match error {
-            ShapeError::NotFinite { what } => {
+            ArgumentError::NotFinite { what } => {
                 diverged(settings, step, format!("expected finite {what}"), what)
             }
             error => error.into(),

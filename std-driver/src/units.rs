@@ -8,7 +8,7 @@
 use crate::Error;
 use crate::exchange::{Ending, Exchange, LINE};
 use crate::parallel::{check, cut_rows, gather, scatter};
-use fused_lstm::{LayerShape, LayerUnits, Model, NetworkShape, ShapeError, Zigzag};
+use fused_lstm::{ArgumentError, LayerShape, LayerUnits, Model, NetworkShape, Zigzag};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const STEPS: usize = 128;
 /// use fused_lstm::{Extent, Model, NetworkShape};
 /// use fused_lstm_driver::units::InferUnits;
 ///
-/// let shape = NetworkShape { inputs: 1, hidden: &[48], classes: None };
+/// let shape = NetworkShape::new(1, &[48]);
 /// let extent = Extent { steps: 3, batch: 1 };
 /// let params = vec![0.1; shape.params_len()];
 /// let model = Model::new(shape, &params)?;
@@ -60,7 +60,7 @@ struct Worker {
     /// Not there while it is at work.
     part: Option<Part>,
     tasks: Sender<(Part, Arc<[f32]>)>,
-    results: Receiver<(Part, Result<(), ShapeError>)>,
+    results: Receiver<(Part, Result<(), ArgumentError>)>,
 }
 
 /// What one thread has to itself.
@@ -104,7 +104,7 @@ fn cut_units(hidden: usize, parts: usize) -> Vec<Range<usize>> {
 ///
 /// ```
 /// use fused_lstm::NetworkShape;
-/// let shape = NetworkShape { inputs: 1, hidden: &[256], classes: None };
+/// let shape = NetworkShape::new(1, &[256]);
 /// assert!(fused_lstm_driver::units::pays(shape, 1, 2));
 /// assert!(!fused_lstm_driver::units::pays(shape, 2, 2));
 /// ```
@@ -255,7 +255,7 @@ impl Part {
             params = rest;
             let all = cut_units(layer.hidden, parts);
             let units = all[part].clone();
-            let mut packed = vec![0.0; LayerUnits::len(layer, units.len())];
+            let mut packed = vec![0.0; LayerUnits::packed_len(layer, units.len())];
             LayerUnits::pack(layer, units.clone(), own, &mut packed)?;
             (widest, most) = (widest.max(layer.hidden), most.max(units.len()));
             layers.push(LayerPart {
@@ -302,7 +302,7 @@ impl Part {
     }
 
     /// The sequence, beside all other parts; `y` is left alone if it is empty.
-    fn run(&mut self, plan: &Plan, x: &[f32], y: &mut [f32]) -> Result<(), ShapeError> {
+    fn run(&mut self, plan: &Plan, x: &[f32], y: &mut [f32]) -> Result<(), ArgumentError> {
         let Plan {
             batch,
             layers,
@@ -326,7 +326,7 @@ impl Part {
                 let output = &mut self.y[..rows * hidden];
                 let sums = &mut self.sums[..rows * 4 * units];
                 let view = LayerUnits::new(*layer, units, &own.packed)?;
-                view.input_sums(rows, input, sums)?;
+                view.input_preact(rows, input, sums)?;
                 let mut before = &own.h[..];
                 let h = &mut self.h[..batch * units];
                 let steps = sums.chunks_exact_mut(batch * 4 * units);

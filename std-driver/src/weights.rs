@@ -232,11 +232,7 @@ impl Weights {
         } else {
             None
         };
-        let shape = NetworkShape {
-            inputs,
-            hidden: &hidden,
-            classes,
-        };
+        let shape = NetworkShape::new(inputs, &hidden).with_classes(classes);
         Ok(Self {
             params: from_tensors(shape, "", file)?,
             start: start(shape, file)?,
@@ -248,11 +244,7 @@ impl Weights {
 
     /// The sizes.
     pub fn shape(&self) -> NetworkShape<'_> {
-        NetworkShape {
-            inputs: self.inputs,
-            hidden: &self.hidden,
-            classes: self.classes,
-        }
+        NetworkShape::new(self.inputs, &self.hidden).with_classes(self.classes)
     }
 
     /// The network, to run.

@@ -5,18 +5,14 @@ mod common;
 use common::Folder;
 use common::random::Random;
 use fused_lstm::loss::IGNORE;
-use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
+use fused_lstm::{Backward, Extent, LossGradient, Model, NetworkShape, PackedModel};
 use fused_lstm_driver::checkpoint;
-use fused_lstm_driver::parallel::{GradientParts, InferParts, TrainParts, cut_rows};
+use fused_lstm_driver::parallel::{InferParts, TrainParts, cut_rows};
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_driver::units::InferUnits;
 
-const SHAPE: NetworkShape = NetworkShape {
-    inputs: 3,
-    hidden: &[5, 48, 4],
-    classes: Some(3),
-};
+const SHAPE: NetworkShape = NetworkShape::new(3, &[5, 48, 4]).with_head(3);
 const EXTENT: Extent = Extent { steps: 9, batch: 7 };
 
 #[test]
@@ -67,11 +63,7 @@ fn inference_has_the_same_bits_in_any_number_of_parts() {
 #[test]
 fn inference_has_the_same_bits_with_its_units_on_any_number_of_threads() {
     // More steps than go through the layers together, and unequal parts.
-    const SHAPE: NetworkShape = NetworkShape {
-        inputs: 3,
-        hidden: &[40, 72, 50],
-        classes: None,
-    };
+    const SHAPE: NetworkShape = NetworkShape::new(3, &[40, 72, 50]);
     let mut random = Random(8);
     let params = random.vec(SHAPE.params_len(), 0.5);
     let model = Model::new(SHAPE, &params).unwrap();
@@ -125,13 +117,15 @@ fn holds_in_parts(labels: &[u32]) {
     let loss = model
         .loss_gradient(
             EXTENT,
-            &x,
             labels,
-            &mut state,
-            &mut gradients,
-            &mut probabilities,
-            &mut vec![0.0; SHAPE.cache_len(EXTENT)],
-            &mut vec![0.0; SHAPE.workspace_len(EXTENT)],
+            LossGradient {
+                x: &x,
+                state: &mut state,
+                gradients: &mut gradients,
+                outputs: &mut probabilities,
+                cache: &mut vec![0.0; SHAPE.cache_len(EXTENT)],
+                workspace: &mut vec![0.0; SHAPE.workspace_len(EXTENT)],
+            },
         )
         .unwrap();
 
@@ -173,18 +167,20 @@ fn gradients_of_parts_sum_to_those_of_the_whole() {
     model
         .backward(
             EXTENT,
-            &x,
-            &dy,
-            &mut vec![0.0; state.len()],
-            &mut cache,
-            &mut gradients,
-            None,
-            &mut vec![0.0; SHAPE.workspace_len(EXTENT)],
+            Backward {
+                x: &x,
+                dy: &dy,
+                dstate: &mut vec![0.0; state.len()],
+                cache: &mut cache,
+                gradients: &mut gradients,
+                dx: None,
+                workspace: &mut vec![0.0; SHAPE.workspace_len(EXTENT)],
+            },
         )
         .unwrap();
 
     for count in [1, 3, 7] {
-        let mut parts = GradientParts::new(SHAPE, EXTENT, count);
+        let mut parts = TrainParts::new(SHAPE, EXTENT, count);
         let (mut own_state, mut own) = (start.clone(), vec![0.0; params.len()]);
         parts
             .gradient(model, &x, &dy, &mut own_state, &mut own)

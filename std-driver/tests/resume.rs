@@ -4,7 +4,7 @@ mod common;
 
 use common::{Folder, write_tensors};
 use fused_lstm::optimizer::{Adam, clip_by_global_norm};
-use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm::{Extent, LossGradient, Model, NetworkShape};
 use fused_lstm_driver::data::echo_series;
 use fused_lstm_driver::parallel::TrainParts;
 use fused_lstm_driver::tensors::TensorFile;
@@ -262,11 +262,7 @@ impl Reference {
         let number = |flag: &str| value(flag).map(|text| text.parse::<f32>().unwrap());
         let adam = Adam::tensorflow(number("--learning-rate").unwrap_or(0.01));
         let shards = number("--shards").unwrap_or(1.0) as usize;
-        let shape = NetworkShape {
-            inputs: 1,
-            hidden: &[4; 3],
-            classes: Some(2),
-        };
+        let shape = NetworkShape::new(1, &[4; 3]).with_head(2);
         let extent = Extent {
             steps: 15,
             batch: 5,
@@ -293,13 +289,15 @@ impl Reference {
                 model
                     .loss_gradient(
                         extent,
-                        &x,
                         &labels,
-                        state,
-                        all.0,
-                        all.1,
-                        &mut cache,
-                        &mut workspace,
+                        LossGradient {
+                            x: &x,
+                            state,
+                            gradients: all.0,
+                            outputs: all.1,
+                            cache: &mut cache,
+                            workspace: &mut workspace,
+                        },
                     )
                     .unwrap();
             }

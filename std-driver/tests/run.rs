@@ -42,11 +42,7 @@ fn equals_the_oracle() {
     for head in [false, true] {
         let weights = stacked(head);
         tensors::write(&folder.path("m.safetensors"), &weights.tensors(""), None).unwrap();
-        let shape = NetworkShape {
-            inputs: 6,
-            hidden: &[4, 5],
-            classes: weights.classes,
-        };
+        let shape = NetworkShape::new(6, &[4, 5]).with_classes(weights.classes);
         for batch in [1, 2, 7] {
             for steps in [1, 3, 50] {
                 for given_state in [false, true] {
@@ -211,11 +207,7 @@ fn layer_state(index: usize, values: &[f32]) -> Tensor<'_> {
 fn starts_from_the_state_that_is_given() {
     let folder = Folder::new();
     let mut weights = stacked(true);
-    let shape = NetworkShape {
-        inputs: 6,
-        hidden: &[4, 5],
-        classes: Some(3),
-    };
+    let shape = NetworkShape::new(6, &[4, 5]).with_head(3);
     let batch = 3;
     let extent = Extent { steps: 4, batch };
     let mut random = Random(11);

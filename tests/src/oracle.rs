@@ -1,6 +1,6 @@
 //! The oracle: the LSTM as the equations say it, one number at a time, in `f64`.
 //!
-//! Buffers have the layout of the crate's run-time door, so that they compare
+//! Buffers have the layout of the crate's run-time API, so that they compare
 //! number by number; there is nothing else in common.
 
 use fused_lstm::{Extent, LayerShape, NetworkShape};
@@ -17,7 +17,7 @@ struct Step {
 }
 
 fn step(shape: LayerShape, params: &[f64], x: &[f64], c: &[f64], h: &[f64]) -> Step {
-    let LayerShape { inputs, hidden } = shape;
+    let LayerShape { inputs, hidden, .. } = shape;
     let (kernel, bias) = params.split_at((inputs + hidden) * 4 * hidden);
     let gate = |g: usize, unit: usize| {
         let mut sum = bias[g * hidden + unit];
@@ -73,7 +73,7 @@ pub fn forward(net: NetworkShape, params: &[f64], extent: Extent, x: &[f64], sta
         layers: Vec::new(),
     };
     for shape in net.layers() {
-        let LayerShape { inputs, hidden } = shape;
+        let LayerShape { inputs, hidden, .. } = shape;
         let (own, rest) = params.split_at(shape.params_len());
         let (initial, rest_of_state) = state.split_at(2 * batch * hidden);
         (params, state) = (rest, rest_of_state);
@@ -129,7 +129,7 @@ fn layer_backward(
     dy: &[f64],
     dstate: &[f64],
 ) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-    let LayerShape { inputs, hidden } = layer.shape;
+    let LayerShape { inputs, hidden, .. } = layer.shape;
     let Extent { steps, batch } = extent;
     let mut dparams = vec![0.0; layer.params.len()];
     let bias = (inputs + hidden) * 4 * hidden;

@@ -1,6 +1,6 @@
 //! A forward and a backward pass with all their buffers.
 
-use fused_lstm::{Extent, Model, NetworkShape};
+use fused_lstm::{Backward, Extent, Model, NetworkShape};
 
 /// Everything that the two passes give.
 #[derive(Clone, Debug)]
@@ -47,13 +47,15 @@ pub fn forward_and_backward(
     model
         .backward(
             extent,
-            x,
-            dy,
-            &mut out.dstate,
-            &mut cache,
-            &mut out.gradients,
-            Some(&mut out.dx),
-            &mut vec![f32::NAN; shape.workspace_len(extent)],
+            Backward {
+                x,
+                dy,
+                dstate: &mut out.dstate,
+                cache: &mut cache,
+                gradients: &mut out.gradients,
+                dx: Some(&mut out.dx),
+                workspace: &mut vec![f32::NAN; shape.workspace_len(extent)],
+            },
         )
         .expect("lengths that fit");
     out

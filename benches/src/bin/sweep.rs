@@ -5,7 +5,7 @@
 //! peak, and that of reading the weights from the smallest cache that holds them.
 
 use fused_lstm_benches::limits::Limits;
-use fused_lstm_benches::ours::{Door, prepare};
+use fused_lstm_benches::ours::{Api, prepare};
 use fused_lstm_benches::timing::Times;
 use fused_lstm_benches::workload::{Head, Mode, Workload};
 use std::fmt::Write;
@@ -128,7 +128,7 @@ fn main() {
 }
 
 fn time(workload: &Workload) -> f64 {
-    let Some(mut run) = prepare(workload, Door::RunTime) else {
+    let Some(mut run) = prepare(workload, Api::RunTime) else {
         return f64::NAN;
     };
     let mut times = Times::default();

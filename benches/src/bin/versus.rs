@@ -1,10 +1,10 @@
-//! Times every workload, at every level and through every door, against the limits of
+//! Times every workload, at every level and through every API, against the limits of
 //! the machine, and if asked to against the peers.
 
 use clap::{Parser, ValueEnum};
 use fused_lstm::Level;
 use fused_lstm_benches::limits::Limits;
-use fused_lstm_benches::ours::{Door, Run, prepare};
+use fused_lstm_benches::ours::{Api, Run, prepare};
 use fused_lstm_benches::peers::{self, Answer, Peer};
 use fused_lstm_benches::report::{self, Entry, Row};
 use fused_lstm_benches::timing::Times;
@@ -48,7 +48,7 @@ enum ModeName {
 
 struct Candidate {
     level: Level,
-    door: Door,
+    api: Api,
     run: Box<dyn Run>,
     times: Times,
 }
@@ -80,7 +80,7 @@ fn main() {
         limits.gflops, limits.reads
     );
     println!(
-        "workload,level,door,threads,min_ns,median_ns,gflops,share_of_fma_peak,share_of_bandwidth"
+        "workload,level,api,threads,min_ns,median_ns,gflops,share_of_fma_peak,share_of_bandwidth"
     );
     let mut rows: Vec<Row> = Vec::new();
     for workload in workloads {
@@ -142,15 +142,15 @@ fn measure(
     let mut candidates: Vec<Candidate> = Vec::new();
     for &level in levels {
         let more = args.threads.iter().filter(|&&threads| threads > 1);
-        let threads = more.map(|&threads| Door::Threads(threads));
-        for door in [Door::Fixed, Door::Packed, Door::RunTime]
+        let threads = more.map(|&threads| Api::Threads(threads));
+        for api in [Api::Fixed, Api::Packed, Api::RunTime]
             .into_iter()
             .chain(threads)
         {
-            if let Some(run) = prepare(&workload, door) {
+            if let Some(run) = prepare(&workload, api) {
                 candidates.push(Candidate {
                     level,
-                    door,
+                    api,
                     run,
                     times: Times::default(),
                 });
@@ -172,14 +172,14 @@ fn measure(
         }
     }
     for Candidate {
-        level, door, times, ..
+        level, api, times, ..
     } in &candidates
     {
         let gflops = workload.flops() / times.min();
         println!(
             "{workload},{level},{},{},{:.1},{:.1},{gflops:.2},{:.3},{:.3}",
-            door.name(),
-            door.threads(),
+            api.name(),
+            api.threads(),
             times.min(),
             times.median(),
             gflops / limits.gflops,
@@ -199,7 +199,7 @@ fn measure(
     let mut counts = vec![1];
     counts.extend(args.threads.iter().filter(|&&threads| threads > 1));
     let ours = counts.into_iter().filter_map(|threads| {
-        let mine = candidates.iter().filter(|c| c.door.threads() == threads);
+        let mine = candidates.iter().filter(|c| c.api.threads() == threads);
         let best = mine.min_by(|a, b| a.times.min().total_cmp(&b.times.min()))?;
         Some(Entry {
             who: "ours".to_owned(),
@@ -221,12 +221,12 @@ fn measure(
     Row { workload, entries }
 }
 
-/// What a call costs more through the run-time door.
+/// What a call costs more through the run-time API.
 fn overhead(workload: &Workload, candidates: &[Candidate]) {
-    for fixed in candidates.iter().filter(|c| c.door == Door::Fixed) {
+    for fixed in candidates.iter().filter(|c| c.api == Api::Fixed) {
         let same = candidates
             .iter()
-            .find(|c| c.door == Door::RunTime && c.level == fixed.level);
+            .find(|c| c.api == Api::RunTime && c.level == fixed.level);
         if let (Some(run_time), Mode::Stream) = (same, workload.mode) {
             let (a, b) = (&run_time.times, &fixed.times);
             let (least, middle) = (a.min() - b.min(), a.median() - b.median());
@@ -250,7 +250,7 @@ fn load<'p>(
         fail(&format!("{}: {e}", numbers.display()));
     }
     assert!(levels.last().is_some_and(|level| level.force()));
-    let Some(mut ours) = prepare(workload, Door::RunTime) else {
+    let Some(mut ours) = prepare(workload, Api::RunTime) else {
         return Vec::new();
     };
     ours.run();

@@ -36,32 +36,27 @@ pub(super) fn check<T>(p: *const T) -> Result<(), Status> {
     }
 }
 
-impl ConstFloats {
-    pub(super) fn span(self) -> Result<Span, Status> {
-        span(self.data, self.len)
-    }
+macro_rules! read_as {
+    ($($buffer:ty as $slice:ty;)*) => {$(
+        impl $buffer {
+            pub(super) fn span(self) -> Result<Span, Status> {
+                span(self.data, self.len)
+            }
 
-    /// # Safety
-    ///
-    /// That of [`slice`].
-    pub(super) unsafe fn slice<'a>(self) -> &'a [f32] {
-        // SAFETY: the caller's.
-        unsafe { slice(self.data, self.len) }
-    }
+            /// # Safety
+            ///
+            /// That of [`slice`].
+            pub(super) unsafe fn slice<'a>(self) -> $slice {
+                // SAFETY: the caller's.
+                unsafe { slice(self.data, self.len) }
+            }
+        }
+    )*};
 }
 
-impl Labels {
-    pub(super) fn span(self) -> Result<Span, Status> {
-        span(self.data, self.len)
-    }
-
-    /// # Safety
-    ///
-    /// That of [`slice`].
-    pub(super) unsafe fn slice<'a>(self) -> &'a [u32] {
-        // SAFETY: the caller's.
-        unsafe { slice(self.data, self.len) }
-    }
+read_as! {
+    ConstFloats as &'a [f32];
+    Labels as &'a [u32];
 }
 
 impl Mask {
@@ -81,22 +76,40 @@ impl Mask {
 }
 
 impl Floats {
-    pub(super) fn span(self) -> Result<Span, Status> {
-        span(self.data, self.len)
-    }
+    pub(super) const NONE: Self = Self {
+        data: core::ptr::null_mut(),
+        len: 0,
+    };
+}
 
-    /// # Safety
-    ///
-    /// [`span`] has accepted them, [`apart`] has found them apart from everything else; they are
-    /// there, and nobody else reads or writes them meanwhile.
-    pub(super) unsafe fn slice_mut<'a>(self) -> &'a mut [f32] {
-        if self.len == 0 {
-            return &mut [];
+/// A single number.
+pub(super) fn one(data: *mut f32) -> Floats {
+    Floats { data, len: 1 }
+}
+
+/// The buffers that a call writes, once each of them is found apart from the others and from what
+/// it reads.
+///
+/// # Safety
+///
+/// They are there, and nobody else reads or writes them meanwhile.
+pub(super) unsafe fn writable<'a, const N: usize>(
+    read: &[Span],
+    buffers: [Floats; N],
+) -> Result<[&'a mut [f32]; N], Status> {
+    let mut spans = [Span { start: 0, bytes: 0 }; N];
+    for (to, buffer) in spans.iter_mut().zip(buffers) {
+        *to = span(buffer.data, buffer.len)?;
+    }
+    apart(read, &spans)?;
+    Ok(buffers.map(|buffer| {
+        if buffer.len == 0 {
+            return &mut [][..];
         }
         // SAFETY: not null, aligned and not too long, as `span` has checked, and nothing else
-        // refers to them; the rest is the caller's promise.
-        unsafe { core::slice::from_raw_parts_mut(self.data, self.len) }
-    }
+        // refers to them, as `apart` has; the rest is the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(buffer.data, buffer.len) }
+    }))
 }
 
 impl Span {

@@ -31,12 +31,12 @@
 
 mod buffers;
 
-use crate::error::ShapeError;
+use crate::error::ArgumentError;
 use crate::layout::{Extent, NetworkShape};
-use crate::model::Model;
+use crate::model::{LossGradient, Model};
 use crate::train::loss::softmax;
 use crate::train::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
-use buffers::{Span, apart, slice, span};
+use buffers::{Span, apart, one, slice, span, writable};
 use core::ffi::c_void;
 
 /// What a call came to.
@@ -67,15 +67,15 @@ pub enum Status {
     NotPositive = 9,
 }
 
-impl From<ShapeError> for Status {
-    fn from(error: ShapeError) -> Self {
+impl From<ArgumentError> for Status {
+    fn from(error: ArgumentError) -> Self {
         match error {
-            ShapeError::Length { .. } => Self::Length,
-            ShapeError::Zero { .. } => Self::Zero,
-            ShapeError::Label { .. } => Self::Label,
-            ShapeError::NoHead => Self::NoHead,
-            ShapeError::NotFinite { .. } => Self::NotFinite,
-            ShapeError::NotPositive { .. } => Self::NotPositive,
+            ArgumentError::Length { .. } => Self::Length,
+            ArgumentError::Zero { .. } => Self::Zero,
+            ArgumentError::Label { .. } => Self::Label,
+            ArgumentError::NoHead => Self::NoHead,
+            ArgumentError::NotFinite { .. } => Self::NotFinite,
+            ArgumentError::NotPositive { .. } => Self::NotPositive,
         }
     }
 }
@@ -209,18 +209,18 @@ pub unsafe extern "C" fn fused_lstm_lengths(
         let (shape, [own, hidden]) = unsafe { network(shape) }?;
         apart(&[own, hidden], &[span(lengths, 1)?])?;
         let extent = Extent { steps, batch };
-        let rows = extent.rows();
+        let lens = shape.lengths(extent);
         let all = Lengths {
-            params: shape.params_len(),
-            state: shape.state_len(batch),
-            x: rows.saturating_mul(shape.inputs),
-            y: rows.saturating_mul(shape.outputs()),
-            labels: rows,
+            params: lens.params,
+            state: lens.state,
+            x: lens.x,
+            y: lens.y,
+            labels: lens.labels,
             probabilities: shape.logits_len(extent),
-            outputs: rows.saturating_mul(shape.classes.unwrap_or(shape.outputs())),
-            scratch: shape.scratch_len(extent),
-            cache: shape.cache_len(extent),
-            workspace: shape.workspace_len(extent),
+            outputs: lens.outputs,
+            scratch: lens.scratch,
+            cache: lens.cache,
+            workspace: lens.workspace,
         };
         // SAFETY: neither null nor misaligned, and the caller's to write.
         unsafe { lengths.write(all) };
@@ -246,10 +246,9 @@ pub unsafe extern "C" fn fused_lstm_init(
     status((|| {
         let random = random.ok_or(Status::Null)?;
         // SAFETY: the caller's promise.
-        let (shape, [own, hidden]) = unsafe { network(shape) }?;
-        apart(&[own, hidden], &[params.span()?])?;
-        // SAFETY: accepted by `span` and `apart`.
-        let params = unsafe { params.slice_mut() };
+        let (shape, own) = unsafe { network(shape) }?;
+        // SAFETY: as above.
+        let [params] = unsafe { writable(&own, [params]) }?;
         // SAFETY: the caller's promise on `random`.
         let random = || unsafe { random(context) };
         crate::train::init::glorot_uniform(shape, params, random)?;
@@ -277,15 +276,11 @@ pub unsafe extern "C" fn fused_lstm_infer(
     status((|| {
         // SAFETY: the caller's promise.
         let (shape, [own, hidden]) = unsafe { network(shape) }?;
-        apart(
-            &[own, hidden, params.span()?, x.span()?],
-            &[state.span()?, y.span()?, scratch.span()?],
-        )?;
-        // SAFETY: accepted by `span` and `apart`.
-        let (params, x) = unsafe { (params.slice(), x.slice()) };
+        let read = [own, hidden, params.span()?, x.span()?];
         // SAFETY: as above.
-        let (state, y, scratch) =
-            unsafe { (state.slice_mut(), y.slice_mut(), scratch.slice_mut()) };
+        let [state, y, scratch] = unsafe { writable(&read, [state, y, scratch]) }?;
+        // SAFETY: accepted by `span`, and apart from what is written.
+        let (params, x) = unsafe { (params.slice(), x.slice()) };
         Model::new(shape, params)?.infer(Extent { steps, batch }, x, state, y, scratch)?;
         Ok(())
     })())
@@ -347,11 +342,11 @@ unsafe fn head<'a>(
 ) -> Result<(usize, &'a mut [f32]), Status> {
     // SAFETY: the caller's promise.
     let (shape, [own, hidden]) = unsafe { network(shape) }?;
-    apart(&[own, hidden, params.span()?, y.span()?], &[logits.span()?])?;
-    // SAFETY: accepted by `span` and `apart`.
-    let (params, y) = unsafe { (params.slice(), y.slice()) };
+    let read = [own, hidden, params.span()?, y.span()?];
     // SAFETY: as above.
-    let logits = unsafe { logits.slice_mut() };
+    let [logits] = unsafe { writable(&read, [logits]) }?;
+    // SAFETY: accepted by `span`, and apart from what is written.
+    let (params, y) = unsafe { (params.slice(), y.slice()) };
     Model::new(shape, params)?.logits(Extent { steps, batch }, y, logits)?;
     Ok((shape.classes.ok_or(Status::NoHead)?, logits))
 }
@@ -382,39 +377,23 @@ pub unsafe extern "C" fn fused_lstm_loss_gradient(
     status((|| {
         // SAFETY: the caller's promise.
         let (shape, [own, hidden]) = unsafe { network(shape) }?;
-        apart(
-            &[own, hidden, params.span()?, x.span()?, labels.span()?],
-            &[
-                state.span()?,
-                gradients.span()?,
-                probabilities.span()?,
-                cache.span()?,
-                workspace.span()?,
-                span(loss, 1)?,
-            ],
-        )?;
-        // SAFETY: accepted by `span` and `apart`.
-        let (params, x) = unsafe { (params.slice(), x.slice()) };
+        let read = [own, hidden, params.span()?, x.span()?, labels.span()?];
+        let written = [state, gradients, probabilities, cache, workspace, one(loss)];
         // SAFETY: as above.
-        let labels = unsafe { labels.slice() };
-        // SAFETY: as above.
-        let (state, gradients) = unsafe { (state.slice_mut(), gradients.slice_mut()) };
-        // SAFETY: as above.
-        let probabilities = unsafe { probabilities.slice_mut() };
-        // SAFETY: as above.
-        let (cache, workspace) = unsafe { (cache.slice_mut(), workspace.slice_mut()) };
-        let value = Model::new(shape, params)?.loss_gradient(
-            Extent { steps, batch },
+        let [state, gradients, outputs, cache, workspace, loss] =
+            unsafe { writable(&read, written) }?;
+        // SAFETY: accepted by `span`, and apart from what is written.
+        let (params, x, labels) = unsafe { (params.slice(), x.slice(), labels.slice()) };
+        let buffers = LossGradient {
             x,
-            labels,
             state,
             gradients,
-            probabilities,
+            outputs,
             cache,
             workspace,
-        )?;
-        // SAFETY: accepted by `span`, and the caller's to write.
-        unsafe { loss.write(value) };
+        };
+        let extent = Extent { steps, batch };
+        loss.fill(Model::new(shape, params)?.loss_gradient(extent, labels, buffers)?);
         Ok(())
     })())
 }
@@ -445,47 +424,27 @@ pub unsafe extern "C" fn fused_lstm_squared_error_gradient(
     status((|| {
         // SAFETY: the caller's promise.
         let (shape, [own, hidden]) = unsafe { network(shape) }?;
-        apart(
-            &[
-                own,
-                hidden,
-                params.span()?,
-                x.span()?,
-                targets.span()?,
-                mask.span()?,
-            ],
-            &[
-                state.span()?,
-                gradients.span()?,
-                outputs.span()?,
-                cache.span()?,
-                workspace.span()?,
-                span(loss, 1)?,
-            ],
-        )?;
-        // SAFETY: accepted by `span` and `apart`.
+        let (params_at, x_at) = (params.span()?, x.span()?);
+        let read = [own, hidden, params_at, x_at, targets.span()?, mask.span()?];
+        let written = [state, gradients, outputs, cache, workspace, one(loss)];
+        // SAFETY: as above.
+        let [state, gradients, outputs, cache, workspace, loss] =
+            unsafe { writable(&read, written) }?;
+        // SAFETY: accepted by `span`, and apart from what is written.
         let (params, x) = unsafe { (params.slice(), x.slice()) };
         // SAFETY: as above.
         let (targets, mask) = unsafe { (targets.slice(), mask.slice()) };
-        // SAFETY: as above.
-        let (state, gradients) = unsafe { (state.slice_mut(), gradients.slice_mut()) };
-        // SAFETY: as above.
-        let outputs = unsafe { outputs.slice_mut() };
-        // SAFETY: as above.
-        let (cache, workspace) = unsafe { (cache.slice_mut(), workspace.slice_mut()) };
-        let value = Model::new(shape, params)?.squared_error_gradient_of(
-            Extent { steps, batch },
+        let buffers = LossGradient {
             x,
-            targets,
-            mask,
             state,
             gradients,
             outputs,
             cache,
             workspace,
-        )?;
-        // SAFETY: accepted by `span`, and the caller's to write.
-        unsafe { loss.write(value) };
+        };
+        let model = Model::new(shape, params)?;
+        let extent = Extent { steps, batch };
+        loss.fill(model.squared_error_gradient_of(extent, targets, mask, buffers)?);
         Ok(())
     })())
 }
@@ -504,11 +463,9 @@ pub unsafe extern "C" fn fused_lstm_clip_by_global_norm(
     norm: *mut f32,
 ) -> Status {
     status((|| {
-        apart(&[], &[gradients.span()?, span(norm, 1)?])?;
-        // SAFETY: accepted by `span` and `apart`.
-        let had = clip_by_global_norm(unsafe { gradients.slice_mut() }, clip_norm)?;
-        // SAFETY: accepted by `span`, and the caller's to write.
-        unsafe { norm.write(had) };
+        // SAFETY: the caller's promise.
+        let [gradients, norm] = unsafe { writable(&[], [gradients, one(norm)]) }?;
+        norm.fill(clip_by_global_norm(gradients, clip_norm)?);
         Ok(())
     })())
 }
@@ -525,13 +482,9 @@ pub unsafe extern "C" fn fused_lstm_sgd_update(
     params: Floats,
     gradients: ConstFloats,
 ) -> Status {
-    let none = Floats {
-        data: core::ptr::null_mut(),
-        len: 0,
-    };
     // SAFETY: the caller's promise.
     status(unsafe {
-        update(params, gradients, none, |params, gradients, _| {
+        update(params, gradients, Floats::NONE, |params, gradients, _| {
             Sgd { learning_rate }.update(params, gradients)
         })
     })
@@ -662,12 +615,10 @@ unsafe fn update(
     params: Floats,
     gradients: ConstFloats,
     slots: Floats,
-    rule: impl FnOnce(&mut [f32], &[f32], &mut [f32]) -> Result<(), ShapeError>,
+    rule: impl FnOnce(&mut [f32], &[f32], &mut [f32]) -> Result<(), ArgumentError>,
 ) -> Result<(), Status> {
-    apart(&[gradients.span()?], &[params.span()?, slots.span()?])?;
-    // SAFETY: accepted by `span` and `apart`.
-    let gradients = unsafe { gradients.slice() };
-    // SAFETY: as above.
-    let (params, slots) = unsafe { (params.slice_mut(), slots.slice_mut()) };
-    Ok(rule(params, gradients, slots)?)
+    // SAFETY: the caller's promise.
+    let [params, slots] = unsafe { writable(&[gradients.span()?], [params, slots]) }?;
+    // SAFETY: accepted by `span`, and apart from what is written.
+    Ok(rule(params, unsafe { gradients.slice() }, slots)?)
 }

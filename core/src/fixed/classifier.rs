@@ -2,11 +2,11 @@
 //! classifier that trains.
 
 use super::network::Network;
-use crate::error::ShapeError;
+use crate::error::ArgumentError;
 use crate::layout::DenseShape;
 use crate::layout::flat::{Flat, flat};
 use crate::simd::{dispatch, dispatch_inline};
-use crate::train::dense::{backward_rows, forward_rows, step_row};
+use crate::train::dense::{self, backward_rows, forward_rows, step_row};
 use crate::train::init;
 use crate::train::loss::{check_labels, cross_entropy_rows, softmax_rows};
 
@@ -84,12 +84,15 @@ impl<const I: usize, const O: usize> Dense<I, O> {
     ) -> [[[f32; I]; B]; T] {
         let mut dx = [[[0.0; I]; B]; T];
         let mut transposed = [[0.0f32; I]; O];
-        let (params, x, dy) = (self.as_flat(), x.as_flat(), dy.as_flat());
-        let (gradients, to) = (gradients.as_flat_mut(), dx.as_flat_mut());
-        let transposed = transposed.as_flat_mut();
-        dispatch!(s => backward_rows(
-            s, Self::SHAPE, T * B, params, x, dy, gradients, to, transposed, &mut []
-        ));
+        let args = dense::Backward {
+            params: self.as_flat(),
+            x: x.as_flat(),
+            dy: dy.as_flat(),
+            gradients: gradients.as_flat_mut(),
+            dx: dx.as_flat_mut(),
+            workspace: transposed.as_flat_mut(),
+        };
+        dispatch!(s => backward_rows(s, Self::SHAPE, T * B, args, &mut []));
         dx
     }
 }
@@ -111,7 +114,7 @@ impl<const I: usize, const O: usize> Dense<I, O> {
 ///     (seed >> 8) as f32 / (1 << 24) as f32
 /// });
 /// let (x, labels) = ([[[1.0]; 5]; 15], [[1; 5]; 15]);
-/// let mut state = <Layers as Network>::State::<5>::ZERO;
+/// let mut state = <Layers as Buffers>::State::<5>::ZERO;
 /// let mut slots = Echo::ZERO;
 /// slots.as_flat_mut().fill(0.1);
 /// let (mut cache, mut workspace) = (Flat::ZERO, Flat::ZERO);
@@ -125,7 +128,7 @@ impl<const I: usize, const O: usize> Dense<I, O> {
 ///     Adagrad::tensorflow(0.3).update(net.as_flat_mut(), gradients.as_flat(), slots.as_flat_mut())?;
 /// }
 /// assert!(losses[19] < 0.1 * losses[0]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -217,11 +220,11 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
         probabilities: &mut [[[f32; C]; B]; T],
         cache: &mut N::Cache<T, B>,
         workspace: &mut ClassifierWorkspace<N::Workspace<T, B>, T, B, H, C>,
-    ) -> Result<f32, ShapeError> {
+    ) -> Result<f32, ArgumentError> {
         const { Self::FITS };
         let labels: &[u32] = labels.as_flattened();
         if labels.is_empty() {
-            return Err(ShapeError::Zero { what: "labels" });
+            return Err(ArgumentError::Zero { what: "labels" });
         }
         check_labels(C, labels)?;
         Ok(dispatch!(s => {
@@ -234,16 +237,21 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
             let (x, dy, dlogits) = (x.as_flat(), dy.as_flat_mut(), dlogits.as_flat_mut());
             let (shape, head, rows) = (Dense::<H, C>::SHAPE, self.dense.as_flat(), T * B);
             let probabilities = probabilities.as_flat_mut();
-            let (dhead, transposed) = (gradients.dense.as_flat_mut(), transposed.as_flat_mut());
             let (dstate, dlstm) = (&mut N::State::<B>::zero(), &mut gradients.lstm);
             self.lstm.forward_with::<_, T, B>(s, x, state, cache);
 
             let y = N::output(cache).as_flat();
             forward_rows(s, shape, rows, head, y, probabilities, &mut []);
             let loss = cross_entropy_rows(C, probabilities, labels, dlogits);
-            backward_rows(
-                s, shape, rows, head, y, dlogits, dhead, dy, transposed, &mut [],
-            );
+            let args = dense::Backward {
+                params: head,
+                x: y,
+                dy: dlogits,
+                gradients: gradients.dense.as_flat_mut(),
+                dx: &mut *dy,
+                workspace: transposed.as_flat_mut(),
+            };
+            backward_rows(s, shape, rows, args, &mut []);
 
             self.lstm.backward_with::<_, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
             loss

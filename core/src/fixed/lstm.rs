@@ -1,6 +1,7 @@
 //! One layer whose sizes are types, and its buffers.
 
-use super::network::Network;
+use super::layers::Layers;
+use super::network::Buffers;
 use crate::layout::flat::{Flat, flat};
 use crate::layout::split::copy_prefix;
 use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
@@ -141,7 +142,7 @@ impl<const B: usize, const H: usize> LstmState<B, H> {
     }
 }
 
-impl<const I: usize, const H: usize> Network for Lstm<I, H> {
+impl<const I: usize, const H: usize> Buffers for Lstm<I, H> {
     const INPUTS: usize = I;
     const OUTPUTS: usize = H;
     type Input<const T: usize, const B: usize> = [[[f32; I]; B]; T];
@@ -154,7 +155,9 @@ impl<const I: usize, const H: usize> Network for Lstm<I, H> {
     fn output<const T: usize, const B: usize>(cache: &LstmCache<T, B, H>) -> &[[[f32; H]; B]; T] {
         &cache.h
     }
+}
 
+impl<const I: usize, const H: usize> Layers for Lstm<I, H> {
     fn init<R: FnMut() -> f32>(&mut self, random: &mut R) {
         init::layer(Self::SHAPE, self.as_flat_mut(), random);
     }

@@ -6,12 +6,12 @@
 #![allow(unsafe_code)]
 
 use super::operand::{GemmArgs, Init, MatMut, MatRef};
-use crate::simd::Simd;
+use crate::simd::{Arithmetic, Simd, Weight};
 use core::marker::PhantomData;
 
 /// The sums in registers: for each row, groups of vectors.
 pub(crate) type Tile<S, const ROWS: usize, const GROUPS: usize, const VECTORS: usize> =
-    [[[<S as Simd>::V; VECTORS]; GROUPS]; ROWS];
+    [[[<S as Arithmetic>::V; VECTORS]; GROUPS]; ROWS];
 
 /// The left operand: `ROWS` × `depth` numbers, all of them readable.
 #[derive(Clone, Copy)]
@@ -25,8 +25,14 @@ pub(crate) struct Left<const ROWS: usize> {
 /// The right one: `depth` × `GROUPS` × `VECTORS` vectors, readable, as far as the mask goes unless
 /// `FULL`.
 #[derive(Clone, Copy)]
-pub(crate) struct Right<S: Simd, const GROUPS: usize, const VECTORS: usize, const FULL: bool> {
-    start: *const f32,
+pub(crate) struct Right<
+    S: Simd,
+    W: Weight,
+    const GROUPS: usize,
+    const VECTORS: usize,
+    const FULL: bool,
+> {
+    start: *const W,
     down: isize,
     group: usize,
     depth: usize,
@@ -47,14 +53,14 @@ impl<const ROWS: usize> Left<ROWS> {
     }
 }
 
-impl<S: Simd, const GROUPS: usize, const VECTORS: usize, const FULL: bool>
-    Right<S, GROUPS, VECTORS, FULL>
+impl<S: Simd, W: Weight, const GROUPS: usize, const VECTORS: usize, const FULL: bool>
+    Right<S, W, GROUPS, VECTORS, FULL>
 {
     /// # Safety
     /// `depth` × `GROUPS` × `VECTORS` vectors, `down` and `group` apart, are readable as long as it is used.
     #[inline(always)]
     pub unsafe fn new(
-        start: *const f32,
+        start: *const W,
         down: isize,
         group: usize,
         depth: usize,
@@ -78,6 +84,7 @@ impl<S: Simd, const GROUPS: usize, const VECTORS: usize, const FULL: bool>
 #[inline(always)]
 pub(crate) fn accumulate<
     S: Simd,
+    W: Weight,
     const UNROLL: bool,
     const ROWS: usize,
     const GROUPS: usize,
@@ -86,7 +93,7 @@ pub(crate) fn accumulate<
 >(
     s: S,
     a: Left<ROWS>,
-    b: Right<S, GROUPS, VECTORS, FULL>,
+    b: Right<S, W, GROUPS, VECTORS, FULL>,
     ahead: Option<(*const f32, isize)>,
     mut sums: Tile<S, ROWS, GROUPS, VECTORS>,
 ) -> Tile<S, ROWS, GROUPS, VECTORS> {
@@ -123,6 +130,7 @@ pub(crate) fn accumulate<
 #[inline(always)]
 unsafe fn add<
     S: Simd,
+    W: Weight,
     const ROWS: usize,
     const GROUPS: usize,
     const VECTORS: usize,
@@ -130,7 +138,7 @@ unsafe fn add<
 >(
     s: S,
     a: Left<ROWS>,
-    b: Right<S, GROUPS, VECTORS, FULL>,
+    b: Right<S, W, GROUPS, VECTORS, FULL>,
     k: usize,
     mut sums: Tile<S, ROWS, GROUPS, VECTORS>,
 ) -> Tile<S, ROWS, GROUPS, VECTORS> {
@@ -143,10 +151,8 @@ unsafe fn add<
         let mut w = [[s.splat(0.0); VECTORS]; GROUPS];
         for (g, w) in w.iter_mut().enumerate() {
             for (v, w) in w.iter_mut().enumerate() {
-                *w = s.load_part::<FULL>(
-                    b_start.wrapping_add(g * b.group + v * S::LANES),
-                    b.masks[v],
-                );
+                let from = b_start.wrapping_add(g * b.group + v * S::LANES);
+                *w = W::load::<S, FULL>(s, from, b.masks[v]);
             }
         }
         for (r, sums) in sums.iter_mut().enumerate() {
@@ -311,8 +317,8 @@ impl<'a, const PACKED_A: bool> Tiles<'a, PACKED_A> {
             let a = self.a.wrapping_add(a_start);
             let left = Left::<ROWS>::new(a, down, across, self.depth);
             let right =
-                Right::<S, 1, VECTORS, FULL>::new(self.b, self.b_stride, 0, self.depth, masks);
-            let sums = accumulate::<_, false, _, _, _, _>(s, left, right, ahead, sums);
+                Right::<S, f32, 1, VECTORS, FULL>::new(self.b, self.b_stride, 0, self.depth, masks);
+            let sums = accumulate::<_, _, false, _, _, _, _>(s, left, right, ahead, sums);
             for (r, [sums]) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
                     s.store_part::<FULL>(place(r, v), sum, masks[v]);

@@ -22,6 +22,6 @@ pub(crate) mod shape;
 pub(crate) mod split;
 mod view;
 
-pub use shape::{DenseShape, Extent, LayerShape, NetworkShape};
+pub use shape::{DenseShape, Extent, LayerShape, Lengths, NetworkShape};
 pub use split::Cut;
 pub use view::{CacheView, Params, StateView};

@@ -1,6 +1,6 @@
 //! Shapes, and the length of every buffer that follows from them.
 
-use crate::error::ShapeError;
+use crate::error::ArgumentError;
 use crate::layout::split::CACHE_LINE;
 
 /// The product of sizes, or `usize::MAX`.
@@ -26,7 +26,7 @@ pub(super) const fn max(a: usize, b: usize) -> usize {
 /// let extent = fused_lstm::Extent { steps: 15, batch: 5 };
 /// assert_eq!(extent.rows(), 75);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Extent {
     /// Time steps, T.
     pub steps: usize,
@@ -47,12 +47,13 @@ impl Extent {
 /// ```
 /// use fused_lstm::{Extent, LayerShape};
 ///
-/// let layer = LayerShape { inputs: 6, hidden: 4 };
+/// let layer = LayerShape::new(6, 4);
 /// assert_eq!(layer.params_len(), 10 * 16 + 16);
 /// assert_eq!(layer.state_len(3), 2 * 3 * 4);
 /// assert_eq!(layer.cache_len(Extent { steps: 7, batch: 3 }), 7 * 3 * 16 + 2 * 8 * 3 * 4);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct LayerShape {
     /// Inputs, I.
     pub inputs: usize,
@@ -61,6 +62,11 @@ pub struct LayerShape {
 }
 
 impl LayerShape {
+    /// A layer of so many inputs and hidden units.
+    #[inline]
+    pub const fn new(inputs: usize, hidden: usize) -> Self {
+        Self { inputs, hidden }
+    }
     /// The kernel `[I+H, 4, H]`.
     #[inline]
     pub const fn kernel_len(self) -> usize {
@@ -98,10 +104,11 @@ impl LayerShape {
 /// The sizes of a dense layer.
 ///
 /// ```
-/// let head = fused_lstm::DenseShape { inputs: 4, outputs: 2 };
+/// let head = fused_lstm::DenseShape::new(4, 2);
 /// assert_eq!(head.params_len(), 10);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct DenseShape {
     /// Inputs, I.
     pub inputs: usize,
@@ -110,12 +117,18 @@ pub struct DenseShape {
 }
 
 impl DenseShape {
+    /// A layer of so many inputs and outputs.
+    #[inline]
+    pub const fn new(inputs: usize, outputs: usize) -> Self {
+        Self { inputs, outputs }
+    }
+
     /// Refuses a size that is zero.
     #[inline]
-    pub fn check(self) -> Result<(), ShapeError> {
+    pub fn check(self) -> Result<(), ArgumentError> {
         match self {
-            Self { inputs: 0, .. } => Err(ShapeError::Zero { what: "inputs" }),
-            Self { outputs: 0, .. } => Err(ShapeError::Zero { what: "outputs" }),
+            Self { inputs: 0, .. } => Err(ArgumentError::Zero { what: "inputs" }),
+            Self { outputs: 0, .. } => Err(ArgumentError::Zero { what: "outputs" }),
             _ => Ok(()),
         }
     }
@@ -132,18 +145,47 @@ impl DenseShape {
     }
 }
 
+/// How many numbers each buffer of a call has; `usize::MAX` if that many cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Lengths {
+    /// Parameters; also their gradients, and each optimizer slot.
+    pub params: usize,
+    /// The states of all layers, or their gradients.
+    pub state: usize,
+    /// Inputs `[T, B, I]`, or their gradients.
+    pub x: usize,
+    /// The last layer's hidden states `[T, B, H]`, or their gradients.
+    pub y: usize,
+    /// Labels, or a mask of rows, `[T, B]`.
+    pub labels: usize,
+    /// What a loss is taken of: [`NetworkShape::outputs_len`].
+    pub outputs: usize,
+    /// Room for inference: [`NetworkShape::scratch_len`].
+    pub scratch: usize,
+    /// Room for training: [`NetworkShape::cache_len`].
+    pub cache: usize,
+    /// Room for training: [`NetworkShape::workspace_len`].
+    pub workspace: usize,
+    /// Packed kernels: [`NetworkShape::packed_len`].
+    pub packed: usize,
+    /// Room for inference with packed kernels: [`NetworkShape::packed_scratch_len`].
+    pub packed_scratch: usize,
+}
+
 /// The sizes of a whole network: layers of LSTM, and a dense head if there are
 /// classes.
 ///
 /// ```
 /// use fused_lstm::{Extent, NetworkShape};
 ///
-/// let echo = NetworkShape { inputs: 1, hidden: &[4, 4, 4], classes: Some(2) };
+/// let echo = NetworkShape::new(1, &[4, 4, 4]).with_head(2);
 /// assert_eq!(echo.params_len(), 96 + 144 + 144 + 10);
 /// assert_eq!(echo.state_len(5), 3 * 2 * 5 * 4); // [L, 2, B, H]
 /// assert_eq!(echo.outputs(), 4);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct NetworkShape<'a> {
     /// Inputs of the first layer, I.
     pub inputs: usize,
@@ -154,10 +196,32 @@ pub struct NetworkShape<'a> {
 }
 
 impl<'a> NetworkShape<'a> {
+    /// LSTM layers of so many hidden units each, from the first to the last, without a head.
+    #[inline]
+    pub const fn new(inputs: usize, hidden: &'a [usize]) -> Self {
+        Self {
+            inputs,
+            hidden,
+            classes: None,
+        }
+    }
+
+    /// The same with a dense head of so many outputs.
+    #[inline]
+    pub const fn with_head(self, classes: usize) -> Self {
+        self.with_classes(Some(classes))
+    }
+
+    /// The same with a dense head, or without one.
+    #[inline]
+    pub const fn with_classes(self, classes: Option<usize>) -> Self {
+        Self { classes, ..self }
+    }
+
     /// Refuses a network without a layer, and any size that is zero.
     #[inline]
-    pub fn check(self) -> Result<(), ShapeError> {
-        let zero = |what| Err(ShapeError::Zero { what });
+    pub fn check(self) -> Result<(), ArgumentError> {
+        let zero = |what| Err(ArgumentError::Zero { what });
         if self.inputs == 0 {
             return zero("inputs");
         }
@@ -177,8 +241,8 @@ impl<'a> NetworkShape<'a> {
     ///
     /// ```
     /// use fused_lstm::{LayerShape, NetworkShape};
-    /// let net = NetworkShape { inputs: 6, hidden: &[4, 5], classes: None };
-    /// assert_eq!(net.layer(1), Some(LayerShape { inputs: 4, hidden: 5 }));
+    /// let net = NetworkShape::new(6, &[4, 5]);
+    /// assert_eq!(net.layer(1), Some(LayerShape::new(4, 5)));
     /// assert_eq!(net.layer(2), None);
     /// ```
     #[inline]
@@ -326,6 +390,43 @@ impl<'a> NetworkShape<'a> {
             .saturating_add(product(&[extent.rows(), self.widest()]))
             .saturating_add(self.logits_len(extent))
             .saturating_add(self.state_len(extent.batch))
+    }
+
+    /// What a loss is taken of: the head's outputs `[T, B, C]`, or the last layer's hidden states
+    /// `[T, B, H]` without a head.
+    #[inline]
+    pub const fn outputs_len(self, extent: Extent) -> usize {
+        let width = match self.classes {
+            Some(classes) => classes,
+            None => self.outputs(),
+        };
+        product(&[extent.rows(), width])
+    }
+
+    /// The lengths of all buffers of a call.
+    ///
+    /// ```
+    /// use fused_lstm::{Extent, NetworkShape};
+    ///
+    /// let shape = NetworkShape::new(6, &[4, 5]);
+    /// let lens = shape.lengths(Extent { steps: 3, batch: 2 });
+    /// assert_eq!((lens.params, lens.x, lens.y, lens.outputs), (376, 36, 30, 30));
+    /// ```
+    #[inline]
+    pub const fn lengths(self, extent: Extent) -> Lengths {
+        Lengths {
+            params: self.params_len(),
+            state: self.state_len(extent.batch),
+            x: product(&[extent.rows(), self.inputs]),
+            y: product(&[extent.rows(), self.outputs()]),
+            labels: extent.rows(),
+            outputs: self.outputs_len(extent),
+            scratch: self.scratch_len(extent),
+            cache: self.cache_len(extent),
+            workspace: self.workspace_len(extent),
+            packed: self.packed_len(),
+            packed_scratch: self.packed_scratch_len(extent),
+        }
     }
 
     /// The head's outputs `[T, B, C]`; 0 without a head.

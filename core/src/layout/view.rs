@@ -1,6 +1,6 @@
 //! Named views over flat buffers.
 
-use crate::error::{ShapeError, check_len};
+use crate::error::{ArgumentError, check_len};
 use crate::layout::shape::{Extent, LayerShape, product};
 use crate::layout::split::Cut;
 
@@ -9,13 +9,13 @@ use crate::layout::split::Cut;
 /// ```
 /// use fused_lstm::{LayerShape, Params};
 ///
-/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let layer = LayerShape::new(1, 4);
 /// let mut flat = [0.0; 96];
 /// let params = Params::new(layer, &mut flat[..])?;
 /// assert_eq!((params.kernel.len(), params.bias.len()), (80, 16));
 /// params.bias[2 * 4..3 * 4].fill(1.0); // the forget gate's
 /// assert_eq!(flat[80 + 8..80 + 12], [1.0; 4]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Params<S> {
@@ -27,7 +27,7 @@ pub struct Params<S> {
 
 impl<S: Cut> Params<S> {
     /// Views a flat buffer of [`LayerShape::params_len`] numbers.
-    pub fn new(shape: LayerShape, flat: S) -> Result<Self, ShapeError> {
+    pub fn new(shape: LayerShape, flat: S) -> Result<Self, ArgumentError> {
         check_len("params", shape.params_len(), flat.length())?;
         Ok(Self::cut(shape, flat))
     }
@@ -51,11 +51,11 @@ impl<S: Cut> Params<S> {
 /// ```
 /// use fused_lstm::{LayerShape, StateView};
 ///
-/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let layer = LayerShape::new(1, 4);
 /// let flat = [0.5; 2 * 3 * 4];
 /// let state = StateView::new(layer, 3, &flat[..])?;
 /// assert_eq!((state.c.len(), state.h.len()), (12, 12));
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct StateView<S> {
@@ -67,7 +67,7 @@ pub struct StateView<S> {
 
 impl<S: Cut> StateView<S> {
     /// Views a flat buffer of [`LayerShape::state_len`] numbers.
-    pub fn new(shape: LayerShape, batch: usize, flat: S) -> Result<Self, ShapeError> {
+    pub fn new(shape: LayerShape, batch: usize, flat: S) -> Result<Self, ArgumentError> {
         check_len("state", shape.state_len(batch), flat.length())?;
         Ok(Self::cut(flat))
     }
@@ -85,13 +85,13 @@ impl<S: Cut> StateView<S> {
 /// ```
 /// use fused_lstm::{CacheView, Extent, LayerShape};
 ///
-/// let layer = LayerShape { inputs: 1, hidden: 4 };
+/// let layer = LayerShape::new(1, 4);
 /// let extent = Extent { steps: 7, batch: 3 };
 /// let flat = [0.0; 7 * 3 * 16 + 2 * 8 * 12];
 /// let cache = CacheView::new(layer, extent, &flat[..])?;
 /// assert_eq!(cache.gates.len(), 7 * 3 * 16);
 /// assert_eq!((cache.c.len(), cache.h.len()), (8 * 12, 8 * 12));
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct CacheView<S> {
@@ -106,7 +106,7 @@ pub struct CacheView<S> {
 
 impl<S: Cut> CacheView<S> {
     /// Views a flat buffer of [`LayerShape::cache_len`] numbers.
-    pub fn new(shape: LayerShape, extent: Extent, flat: S) -> Result<Self, ShapeError> {
+    pub fn new(shape: LayerShape, extent: Extent, flat: S) -> Result<Self, ArgumentError> {
         check_len("cache", shape.cache_len(extent), flat.length())?;
         Ok(Self::cut(shape, extent, flat))
     }

@@ -1,6 +1,7 @@
-//! One step of one layer: forward, and beside it backward.
+//! The equations of a cell, forward and beside them backward, and the walks over rows of memory
+//! that take them.
 //!
-//! Forward, for every row of the batch and every unit (σ the logistic sigmoid):
+//! For every row of the batch and every unit (σ the logistic sigmoid):
 //!
 //! ```text
 //! i, j, f, o = bias + x·Wx + h·Wh          Wx [I, 4, H], Wh [H, 4, H]
@@ -8,14 +9,14 @@
 //! h' = σ(o)·tanh(c')
 //! ```
 //!
-//! (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
-//! New states below [`SMALLEST_STATE`] are zero. The sum is one chain: the bias, the inputs ascending, the hidden units ascending.
-//! For few rows or units the sums of all four gates stay in registers until the
-//! activations are taken ([`step`], [`step_from_sums`]); otherwise a matrix product
-//! leaves them in memory, and [`Activate`] takes up from there.
+//! (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.) New states below
+//! [`SMALLEST_STATE`] are zero. A pre-activation is one chain: the bias, the inputs ascending, the
+//! hidden units ascending. For few rows or units a fused step keeps them in registers until the
+//! activations are taken; otherwise a matrix product leaves them in memory, and [`ForwardRow`]
+//! takes them up from there.
 
-use crate::simd::Simd;
 use crate::simd::map::{Block, Elementwise, for_each_of_many};
+use crate::simd::{Arithmetic, Simd};
 
 /// The smallest magnitude of a cell or hidden state, 2⁻⁶³: a step makes what is smaller +0, at
 /// every level and in every API.
@@ -41,7 +42,7 @@ pub const SMALLEST_STATE: f32 = 1.0 / (1u64 << 63) as f32;
 
 /// A state, or +0 if it is below [`SMALLEST_STATE`].
 #[inline(always)]
-fn state<S: Simd>(s: S, v: S::V) -> S::V {
+fn state<A: Arithmetic>(s: A, v: A::V) -> A::V {
     // NaN is not less.
     s.select_lt(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
 }
@@ -52,7 +53,7 @@ pub(crate) type Activated<V> = ([V; 4], V, V);
 /// The gates' activations, the cell state and the hidden state, from the sums and
 /// the cell state before.
 #[inline(always)]
-pub(crate) fn forward<S: Simd>(s: S, sums: [S::V; 4], c: S::V) -> Activated<S::V> {
+pub(crate) fn forward<A: Arithmetic>(s: A, sums: [A::V; 4], c: A::V) -> Activated<A::V> {
     let [i, j, f, o] = sums;
     let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
     let c = s.fma(f, c, s.mul(i, j));
@@ -83,7 +84,7 @@ impl ForwardRow<'_> {
 
 impl Elementwise for ForwardRow<'_> {
     #[inline(always)]
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
+    fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let [i, j, f, o] = &self.gates;
         let sums = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let c = at.load(self.c_before.unwrap_or(self.c));
@@ -128,7 +129,7 @@ impl BackwardRow<'_> {
 
 impl Elementwise for BackwardRow<'_> {
     #[inline(always)]
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
+    fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let [i, j, f, o] = &self.gates;
         let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let inputs = BackwardInputs {
@@ -159,7 +160,7 @@ pub(crate) struct BackwardInputs<V> {
 
 /// The formulas of [`BackwardRow`]: the gradients of the four pre-activations, and `dc_before`.
 #[inline(always)]
-pub(crate) fn backward<S: Simd>(s: S, inputs: BackwardInputs<S::V>) -> ([S::V; 4], S::V) {
+pub(crate) fn backward<A: Arithmetic>(s: A, inputs: BackwardInputs<A::V>) -> ([A::V; 4], A::V) {
     let BackwardInputs {
         gates: [i, j, f, o],
         c_before,
@@ -170,9 +171,9 @@ pub(crate) fn backward<S: Simd>(s: S, inputs: BackwardInputs<S::V>) -> ([S::V; 4
     } = inputs;
     let one = s.splat(1.0);
     // 1 − v²
-    let slope = |v: S::V| s.fma(s.sub(s.splat(0.0), v), v, one);
+    let slope = |v: A::V| s.fma(s.sub(s.splat(0.0), v), v, one);
     // v·(1 − v)
-    let sigmoid_slope = |v: S::V| s.mul(v, s.sub(one, v));
+    let sigmoid_slope = |v: A::V| s.mul(v, s.sub(one, v));
     let tanh_c = s.tanh(c);
     let dh = s.add(dy, dh);
     let dc = s.fma(s.mul(dh, o), slope(tanh_c), dc);

@@ -4,7 +4,7 @@
 use super::cell;
 use super::step::Steps;
 use super::tile::Step;
-use crate::simd::{Scalar, UNITS};
+use crate::simd::{Scalar, UNITS, Weight};
 
 /// Units that are summed at a time, if there are not so many that the processor has a way of its own.
 const FEW: usize = 4;
@@ -22,28 +22,28 @@ impl<const LONG: bool> Steps for Scalar<LONG> {
 
 /// All rows and units.
 #[inline(always)]
-fn run<const LONG: bool, const GATES: bool>(s: Scalar<LONG>, step: &mut Step<GATES>) {
+fn run<const LONG: bool, const GATES: bool, W: Weight>(s: Scalar<LONG>, step: &mut Step<GATES, W>) {
     for row in 0..step.batch {
         let mut at = 0;
-        while const { Scalar::<LONG>::HAS_UNITS } && step.hidden - at >= UNITS {
-            units::<LONG, UNITS, GATES>(s, step, row, at);
+        while const { Scalar::<LONG>::has_units::<W>() } && step.hidden - at >= UNITS {
+            units::<LONG, UNITS, GATES, W>(s, step, row, at);
             at += UNITS;
         }
         while step.hidden - at >= FEW {
-            units::<LONG, FEW, GATES>(s, step, row, at);
+            units::<LONG, FEW, GATES, W>(s, step, row, at);
             at += FEW;
         }
         while at < step.hidden {
-            units::<LONG, 1, GATES>(s, step, row, at);
+            units::<LONG, 1, GATES, W>(s, step, row, at);
             at += 1;
         }
     }
 }
 
 #[inline(never)]
-fn units<const LONG: bool, const N: usize, const GATES: bool>(
+fn units<const LONG: bool, const N: usize, const GATES: bool, W: Weight>(
     s: Scalar<LONG>,
-    step: &mut Step<GATES>,
+    step: &mut Step<GATES, W>,
     row: usize,
     at: usize,
 ) {
@@ -55,9 +55,9 @@ fn units<const LONG: bool, const N: usize, const GATES: bool>(
 
 /// Activations and new states of some units, from their pre-activations `[4, units]`.
 #[inline(never)]
-fn finish<const LONG: bool, const GATES: bool>(
+fn finish<const LONG: bool, const GATES: bool, W: Weight>(
     s: Scalar<LONG>,
-    step: &mut Step<GATES>,
+    step: &mut Step<GATES, W>,
     row: usize,
     at: usize,
     sums: &[f32],

@@ -7,7 +7,7 @@
 use super::step::Steps as _;
 use super::tile::{FromPreact, Step};
 use super::weights::{Weights, Zigzag, pack_gates_of};
-use crate::error::{ShapeError, check_len};
+use crate::error::{ArgumentError, check_len};
 use crate::gemm::{Gemm as _, GemmArgs, Init, MatMut, MatRef};
 use crate::layout::split::{CACHE_LINE, align_to_cache_line, copy_prefix};
 use crate::layout::{Cut, LayerShape, Params};
@@ -23,22 +23,22 @@ use core::ops::Range;
 /// ```
 /// use fused_lstm::{Flat, LayerShape, LayerUnits, Lstm, LstmState, Network, Zigzag};
 ///
-/// let layer = LayerShape { inputs: 2, hidden: 20 };
+/// let layer = LayerShape::new(2, 20);
 /// let net = Lstm::<2, 20>::glorot_uniform(|| 0.75);
 /// let x = [0.5, -0.5];
 /// let mut whole = LstmState::<1, 20>::ZERO;
 /// net.step(&[[x]], &mut whole, &mut Flat::zero());
 ///
 /// // The last four units.
-/// let mut packed = vec![0.0; LayerUnits::len(layer, 4)];
+/// let mut packed = vec![0.0; LayerUnits::packed_len(layer, 4)];
 /// LayerUnits::pack(layer, 16..20, net.as_flat(), &mut packed)?;
 /// let part = LayerUnits::new(layer, 4, &packed)?;
 ///
-/// let (mut sums, mut c, mut h) = ([0.0; 4 * 4], [0.0; 4], [0.0; 4]);
-/// part.input_sums(1, &x, &mut sums)?;
-/// part.step(1, &[0.0; 20], &mut sums, &mut c, &mut h, &mut Zigzag::default())?;
+/// let (mut preact, mut c, mut h) = ([0.0; 4 * 4], [0.0; 4], [0.0; 4]);
+/// part.input_preact(1, &x, &mut preact)?;
+/// part.step(1, &[0.0; 20], &mut preact, &mut c, &mut h, &mut Zigzag::default())?;
 /// assert_eq!((&c[..], &h[..]), (&whole.c.as_flat()[16..], &whole.h.as_flat()[16..]));
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LayerUnits<'a> {
@@ -55,7 +55,7 @@ pub struct LayerUnits<'a> {
 impl<'a> LayerUnits<'a> {
     /// The length of the buffer for so many units.
     #[inline]
-    pub const fn len(layer: LayerShape, units: usize) -> usize {
+    pub const fn packed_len(layer: LayerShape, units: usize) -> usize {
         let rows = layer.inputs.saturating_add(layer.hidden).saturating_add(1);
         // Room to align the kernels to a cache line at any alignment of the buffer, and for their
         // offset, which stands before them.
@@ -65,23 +65,23 @@ impl<'a> LayerUnits<'a> {
     }
 
     /// Packs the parameters of these units of a layer, of [`LayerShape::params_len`] numbers,
-    /// into `to`, of [`len`](Self::len), which is overwritten.
+    /// into `to`, of [`packed_len`](Self::packed_len), which is overwritten.
     pub fn pack(
         layer: LayerShape,
         units: Range<usize>,
         params: &[f32],
         to: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         let params = Params::new(layer, params)?;
         check(layer, units.len())?;
         if units.end > layer.hidden {
-            return Err(ShapeError::Length {
+            return Err(ArgumentError::Length {
                 what: "units",
                 expected: layer.hidden,
                 got: units.end,
             });
         }
-        check_len("to", Self::len(layer, units.len()), to.len())?;
+        check_len("to", Self::packed_len(layer, units.len()), to.len())?;
         let Some((distance, rest)) = to.split_first_mut() else {
             return Ok(());
         };
@@ -103,9 +103,9 @@ impl<'a> LayerUnits<'a> {
     }
 
     /// Views what [`pack`](Self::pack) left for so many units.
-    pub fn new(layer: LayerShape, units: usize, packed: &'a [f32]) -> Result<Self, ShapeError> {
+    pub fn new(layer: LayerShape, units: usize, packed: &'a [f32]) -> Result<Self, ArgumentError> {
         check(layer, units)?;
-        check_len("packed", Self::len(layer, units), packed.len())?;
+        check_len("packed", Self::packed_len(layer, units), packed.len())?;
         let (distance, rest) = packed.split_first().unwrap_or((&0.0, &[]));
         // Of numbers that nobody packed only the place is held within the buffer.
         let before = (*distance as usize).min(CACHE_LINE - 1);
@@ -119,42 +119,47 @@ impl<'a> LayerUnits<'a> {
         })
     }
 
-    /// `sums` `[R, 4, U]` is overwritten with bias + x·Wx for any number of rows of time and
+    /// `preact` `[R, 4, U]` is overwritten with bias + x·Wx for any number of rows of time and
     /// batch; `x` is `[R, I]`.
-    pub fn input_sums(&self, rows: usize, x: &[f32], sums: &mut [f32]) -> Result<(), ShapeError> {
+    pub fn input_preact(
+        &self,
+        rows: usize,
+        x: &[f32],
+        preact: &mut [f32],
+    ) -> Result<(), ArgumentError> {
         check_len("x", rows.saturating_mul(self.layer.inputs), x.len())?;
-        check_len("sums", self.sums_len(rows), sums.len())?;
+        check_len("preact", self.preact_len(rows), preact.len())?;
         let args = GemmArgs {
             a: MatRef::new(x, rows, self.layer.inputs),
             b: MatRef::new(self.input, self.layer.inputs, 4 * self.units),
             init: Init::Bias(self.bias),
-            c: MatMut::new(sums, rows, 4 * self.units),
+            c: MatMut::new(preact, rows, 4 * self.units),
             scratch: &mut [],
         };
         dispatch!(s => s.gemm(args));
         Ok(())
     }
 
-    /// One step of these units, for `batch` rows: `sums` `[B, 4, U]` holds what
-    /// [`input_sums`](Self::input_sums) left and is overwritten with the gate activations;
+    /// One step of these units, for `batch` rows: `preact` `[B, 4, U]` holds what
+    /// [`input_preact`](Self::input_preact) left and is overwritten with the gate activations;
     /// `h_before` `[B, H]` is the whole layer's hidden state; `c` `[B, U]` is advanced; `h`
     /// `[B, U]` is overwritten.
     pub fn step(
         &self,
         batch: usize,
         h_before: &[f32],
-        sums: &mut [f32],
+        preact: &mut [f32],
         c: &mut [f32],
         h: &mut [f32],
         zigzag: &mut Zigzag,
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         let units = batch.saturating_mul(self.units);
         check_len(
             "h_before",
             batch.saturating_mul(self.layer.hidden),
             h_before.len(),
         )?;
-        check_len("sums", self.sums_len(batch), sums.len())?;
+        check_len("preact", self.preact_len(batch), preact.len())?;
         check_len("c", units, c.len())?;
         check_len("h", units, h.len())?;
         let step = Step::from_preact(FromPreact {
@@ -163,7 +168,7 @@ impl<'a> LayerUnits<'a> {
             units: self.units,
             recurrent: Weights::GatePanels(self.recurrent),
             h_before,
-            preact: sums,
+            preact,
             preact_stride: 4 * self.units,
             c_before: None,
             c,
@@ -176,19 +181,19 @@ impl<'a> LayerUnits<'a> {
         Ok(())
     }
 
-    fn sums_len(&self, rows: usize) -> usize {
+    fn preact_len(&self, rows: usize) -> usize {
         rows.saturating_mul(4).saturating_mul(self.units)
     }
 }
 
-fn check(layer: LayerShape, units: usize) -> Result<(), ShapeError> {
+fn check(layer: LayerShape, units: usize) -> Result<(), ArgumentError> {
     for (what, size) in [
         ("inputs", layer.inputs),
         ("hidden", layer.hidden),
         ("units", units),
     ] {
         if size == 0 {
-            return Err(ShapeError::Zero { what });
+            return Err(ArgumentError::Zero { what });
         }
     }
     Ok(())

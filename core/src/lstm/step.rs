@@ -13,7 +13,7 @@ use super::cell;
 use super::tile::{Step, StepBackward};
 use crate::gemm::micro::Tile;
 use crate::gemm::{Gemm, RowTiles};
-use crate::simd::{Simd, Unrolled, narrowest, per_level};
+use crate::simd::{Simd, Unrolled, Weight, narrowest, per_level};
 
 per_level! {
     /// One step of a layer of any size. It takes the units from the last to the first if
@@ -35,8 +35,8 @@ per_level! {
 
 /// A step whose units fill a vector exactly, in one function with its caller.
 #[inline(always)]
-pub(crate) fn filled<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>) {
-    units::<S, true, true, GATES>(step, s, 0);
+pub(crate) fn filled<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
+    units::<S, W, true, true, GATES>(step, s, 0);
 }
 
 /// A step backward likewise.
@@ -46,7 +46,7 @@ pub(super) fn filled_backward<S: Simd>(s: S, step: &mut StepBackward) {
 }
 
 #[inline(always)]
-fn run<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>, descending: bool) {
+fn run<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>, descending: bool) {
     // In one vector of a narrower kind, if that holds the units.
     let (half, quarter) = (s.half(), s.half().half());
     if const { S::LANES > <<S::Half as Simd>::Half as Simd>::LANES }
@@ -63,16 +63,20 @@ fn run<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>, descending: boo
 }
 
 #[inline(always)]
-fn one_vector<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>) {
+fn one_vector<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
     if step.hidden == S::LANES {
-        units::<S, true, false, GATES>(step, s, 0);
+        units::<S, W, true, false, GATES>(step, s, 0);
     } else {
         tail(step, s, 0);
     }
 }
 
 #[inline(always)]
-fn many_vectors<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>, descending: bool) {
+fn many_vectors<S: Simd, W: Weight, const GATES: bool>(
+    s: S,
+    step: &mut Step<GATES, W>,
+    descending: bool,
+) {
     // One row alone has too few sums under way with one vector of units.
     let (wide, tiles) =
         if const { S::TILING.step_vectors == 2 } && step.batch == 1 && step.takes(2 * S::LANES) {
@@ -86,9 +90,9 @@ fn many_vectors<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>, descen
     for index in 0..tiles {
         let at = wide * if descending { tiles - 1 - index } else { index };
         if const { S::TILING.step_vectors == 2 } && wide > S::LANES {
-            tile::<S, 1, 2, true, false, GATES>(step, s, 0, at);
+            tile::<S, W, 1, 2, true, false, GATES>(step, s, 0, at);
         } else {
-            units::<S, true, false, GATES>(step, s, at);
+            units::<S, W, true, false, GATES>(step, s, at);
         }
     }
     if !descending {
@@ -99,25 +103,25 @@ fn many_vectors<S: Simd, const GATES: bool>(s: S, step: &mut Step<GATES>, descen
 /// All rows of the last units, which do not fill the vectors that came before: in narrower ones, and
 /// what does not fill these masked.
 #[inline(always)]
-fn tail<S: Simd, const GATES: bool>(step: &mut Step<GATES>, s: S, mut at: usize) {
+fn tail<S: Simd, W: Weight, const GATES: bool>(step: &mut Step<GATES, W>, s: S, mut at: usize) {
     let hidden = step.hidden;
     let half = s.half();
     let quarter = half.half();
     if hidden - at >= S::LANES {
-        units::<S, true, false, GATES>(step, s, at);
+        units::<S, W, true, false, GATES>(step, s, at);
         at += S::LANES;
     }
     if const { S::LANES > S::Half::LANES } && hidden - at >= S::Half::LANES {
-        units::<S::Half, true, false, GATES>(step, half, at);
+        units::<S::Half, W, true, false, GATES>(step, half, at);
         at += S::Half::LANES;
     }
     let lanes = const { <<S::Half as Simd>::Half as Simd>::LANES };
     if const { S::Half::LANES > <<S::Half as Simd>::Half as Simd>::LANES } && hidden - at >= lanes {
-        units::<_, true, false, GATES>(step, quarter, at);
+        units::<_, W, true, false, GATES>(step, quarter, at);
         at += lanes;
     }
     if at < hidden {
-        units::<_, false, false, GATES>(step, quarter, at);
+        units::<_, W, false, false, GATES>(step, quarter, at);
     }
 }
 
@@ -132,8 +136,8 @@ const fn most_rows<S: Simd>(full: bool) -> usize {
 
 /// All rows of one vector of units, masked unless `FULL`.
 #[inline(always)]
-fn units<S: Simd, const FULL: bool, const INLINE: bool, const GATES: bool>(
-    step: &mut Step<GATES>,
+fn units<S: Simd, W: Weight, const FULL: bool, const INLINE: bool, const GATES: bool>(
+    step: &mut Step<GATES, W>,
     s: S,
     at: usize,
 ) {
@@ -141,15 +145,15 @@ fn units<S: Simd, const FULL: bool, const INLINE: bool, const GATES: bool>(
     tiles.for_each(
         #[inline(always)]
         |row, rows| match rows {
-            1 => tile::<S, 1, 1, FULL, INLINE, GATES>(step, s, row, at),
+            1 => tile::<S, W, 1, 1, FULL, INLINE, GATES>(step, s, row, at),
             2 if const { most_rows::<S>(FULL) >= 2 } => {
-                tile::<S, 2, 1, FULL, INLINE, GATES>(step, s, row, at);
+                tile::<S, W, 2, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
             3 if const { most_rows::<S>(FULL) >= 3 } => {
-                tile::<S, 3, 1, FULL, INLINE, GATES>(step, s, row, at);
+                tile::<S, W, 3, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
             4 if const { most_rows::<S>(FULL) >= 4 } => {
-                tile::<S, 4, 1, FULL, INLINE, GATES>(step, s, row, at);
+                tile::<S, W, 4, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
             _ => {}
         },
@@ -161,35 +165,37 @@ fn units<S: Simd, const FULL: bool, const INLINE: bool, const GATES: bool>(
 #[inline(always)]
 fn tile<
     S: Simd,
+    W: Weight,
     const ROWS: usize,
     const VECTORS: usize,
     const FULL: bool,
     const INLINE: bool,
     const GATES: bool,
 >(
-    step: &mut Step<GATES>,
+    step: &mut Step<GATES, W>,
     s: S,
     row: usize,
     at: usize,
 ) {
     if INLINE {
-        return tile_body::<S, ROWS, VECTORS, FULL, GATES>(step, s, row, at);
+        return tile_body::<S, W, ROWS, VECTORS, FULL, GATES>(step, s, row, at);
     }
     s.vectorize(
         #[inline(always)]
-        move || tile_body::<S, ROWS, VECTORS, FULL, GATES>(step, s, row, at),
+        move || tile_body::<S, W, ROWS, VECTORS, FULL, GATES>(step, s, row, at),
     );
 }
 
 #[inline(always)]
 fn tile_body<
     S: Simd,
+    W: Weight,
     const ROWS: usize,
     const VECTORS: usize,
     const FULL: bool,
     const GATES: bool,
 >(
-    step: &mut Step<GATES>,
+    step: &mut Step<GATES, W>,
     s: S,
     row: usize,
     at: usize,

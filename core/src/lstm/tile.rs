@@ -5,21 +5,21 @@
 use super::cell::BackwardInputs;
 use super::weights::{Kernels, PANEL_UNITS, Weights};
 use crate::gemm::micro::{Left, Right, Tile, accumulate};
-use crate::simd::{Scalar, Simd};
+use crate::simd::{Scalar, Simd, Weight};
 use core::marker::PhantomData;
 
 /// A kernel `[K, 4, H]`, and what it is multiplied with: `[B, K]`.
 #[derive(Clone, Copy)]
-struct Product {
+struct Product<W> {
     depth: usize,
     x: *const f32,
-    kernel: *const f32,
+    kernel: *const W,
     in_panels: bool,
 }
 
-impl Product {
+impl<W: Copy> Product<W> {
     #[inline(always)]
-    fn new(depth: usize, x: &[f32], kernel: Weights) -> Self {
+    fn new(depth: usize, x: &[f32], kernel: Weights<W>) -> Self {
         Self {
             depth,
             x: x.as_ptr(),
@@ -30,11 +30,11 @@ impl Product {
 }
 
 /// One step of B rows without a cache, from the bias: x·Wx is added too.
-pub(crate) struct FromBias<'a> {
+pub(crate) struct FromBias<'a, W = f32> {
     pub batch: usize,
     pub inputs: usize,
     pub hidden: usize,
-    pub kernels: Kernels<'a>,
+    pub kernels: Kernels<'a, W>,
     /// `[4, H]`
     pub bias: &'a [f32],
     /// `[B, I]`
@@ -49,14 +49,14 @@ pub(crate) struct FromBias<'a> {
 
 /// One step of B rows from pre-activations that lack h·Wh: of all H units of a layer, or of U of
 /// them.
-pub(crate) struct FromPreact<'a> {
+pub(crate) struct FromPreact<'a, W = f32> {
     pub batch: usize,
     /// H
     pub hidden: usize,
     /// U
     pub units: usize,
     /// `[H, 4, U]`
-    pub recurrent: Weights<'a>,
+    pub recurrent: Weights<'a, W>,
     /// `[B, H]`
     pub h_before: &'a [f32],
     /// bias + x·Wx `[B, 4, U]`, overwritten with the activations of the gates.
@@ -73,15 +73,15 @@ pub(crate) struct FromPreact<'a> {
 
 /// The buffers of one step of B rows and H units, all of which cover that. With `GATES`, it starts
 /// from pre-activations, which take the activations.
-pub struct Step<'a, const GATES: bool> {
+pub struct Step<'a, const GATES: bool, W = f32> {
     pub(super) batch: usize,
     pub(super) hidden: usize,
     /// `[B, 4, H]`, or one row for all.
     start: *const f32,
     start_stride: usize,
     /// Only without gates.
-    input: Product,
-    recurrent: Product,
+    input: Product<W>,
+    recurrent: Product<W>,
     /// Where the activations go, with gates: `[B, 4, H]`.
     gates: *mut f32,
     c_before: *const f32,
@@ -90,10 +90,10 @@ pub struct Step<'a, const GATES: bool> {
     _buffers: PhantomData<&'a mut [f32]>,
 }
 
-impl<'a> Step<'a, false> {
+impl<'a, W: Copy> Step<'a, false, W> {
     /// `None` if a buffer has the wrong length.
     #[inline(always)]
-    pub(crate) fn from_bias(args: FromBias<'a>) -> Option<Self> {
+    pub(crate) fn from_bias(args: FromBias<'a, W>) -> Option<Self> {
         let FromBias {
             batch,
             inputs,
@@ -131,10 +131,10 @@ impl<'a> Step<'a, false> {
     }
 }
 
-impl<'a> Step<'a, true> {
+impl<'a, W: Copy> Step<'a, true, W> {
     /// `None` if a buffer has the wrong length.
     #[inline(always)]
-    pub(crate) fn from_preact(args: FromPreact<'a>) -> Option<Self> {
+    pub(crate) fn from_preact(args: FromPreact<'a, W>) -> Option<Self> {
         let FromPreact {
             batch,
             hidden: all,
@@ -173,7 +173,7 @@ impl<'a> Step<'a, true> {
     }
 }
 
-impl<'a, const GATES: bool> Step<'a, GATES> {
+impl<'a, const GATES: bool, W> Step<'a, GATES, W> {
     /// Whether vectors of this many units lie in one panel each.
     #[inline(always)]
     pub(super) fn takes(&self, units: usize) -> bool {
@@ -189,7 +189,7 @@ impl<'a, const GATES: bool> Step<'a, GATES> {
         s: S,
         row: usize,
         at: usize,
-    ) -> Option<StepTile<'_, 'a, S, ROWS, VECTORS, FULL, GATES>> {
+    ) -> Option<StepTile<'_, 'a, S, ROWS, VECTORS, FULL, GATES, W>> {
         let place = Place::new(s, (self.batch, self.hidden), row, at)?;
         let width = VECTORS * S::LANES;
         // Every level's vectors fill a panel without a rest, and so do twice as many of most.
@@ -279,13 +279,20 @@ pub(crate) struct StepTile<
     const VECTORS: usize,
     const FULL: bool,
     const GATES: bool,
+    W,
 > {
-    step: &'t mut Step<'a, GATES>,
+    step: &'t mut Step<'a, GATES, W>,
     place: Place<S, ROWS, VECTORS, FULL>,
 }
 
-impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const GATES: bool>
-    StepTile<'_, '_, S, ROWS, VECTORS, FULL, GATES>
+impl<
+    S: Simd,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const FULL: bool,
+    const GATES: bool,
+    W: Weight,
+> StepTile<'_, '_, S, ROWS, VECTORS, FULL, GATES, W>
 {
     /// The sums of all gates of `PART` rows from `first` on.
     #[inline(always)]
@@ -308,10 +315,10 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
         }
         if !GATES {
             let (x, kernel) = self.operands(step.input, row);
-            sums = accumulate::<_, true, _, _, _, _>(s, x, kernel, None, sums);
+            sums = accumulate::<_, _, true, _, _, _, _>(s, x, kernel, None, sums);
         }
         let (h, kernel) = self.operands(step.recurrent, row);
-        accumulate::<_, true, _, _, _, _>(s, h, kernel, None, sums)
+        accumulate::<_, _, true, _, _, _, _>(s, h, kernel, None, sums)
     }
 
     /// The cell state before the step.
@@ -346,7 +353,7 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
 
     /// Where the tile's units are in a kernel, and how far its gates are apart.
     #[inline(always)]
-    fn place_in_kernel(&self, product: Product) -> (*const f32, usize) {
+    fn place_in_kernel(&self, product: Product<W>) -> (*const W, usize) {
         let (at, hidden) = (self.place.at, self.step.hidden);
         if !product.in_panels {
             return (product.kernel.wrapping_add(at), hidden);
@@ -360,9 +367,9 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
     #[inline(always)]
     fn operands<const PART: usize>(
         &self,
-        product: Product,
+        product: Product<W>,
         row: usize,
-    ) -> (Left<PART>, Right<S, 4, VECTORS, FULL>) {
+    ) -> (Left<PART>, Right<S, W, 4, VECTORS, FULL>) {
         let Product { depth, x, .. } = product;
         let (kernel, gate) = self.place_in_kernel(product);
         let masks = [self.place.mask; VECTORS];
@@ -375,8 +382,8 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool, const G
     }
 }
 
-impl<const LONG: bool, const UNITS: usize, const GATES: bool>
-    StepTile<'_, '_, Scalar<LONG>, 1, UNITS, true, GATES>
+impl<const LONG: bool, const UNITS: usize, const GATES: bool, W: Weight>
+    StepTile<'_, '_, Scalar<LONG>, 1, UNITS, true, GATES, W>
 {
     /// The sums of all gates of one row, one lane at a time.
     #[inline(always)]
@@ -401,7 +408,7 @@ impl<const LONG: bool, const UNITS: usize, const GATES: bool>
     }
 
     #[inline(always)]
-    fn accumulate(&self, s: Scalar<LONG>, product: Product, sums: &mut [[f32; UNITS]; 4]) {
+    fn accumulate(&self, s: Scalar<LONG>, product: Product<W>, sums: &mut [[f32; UNITS]; 4]) {
         let Product { depth, x, .. } = product;
         let (kernel, gate) = self.place_in_kernel(product);
         // SAFETY: the tile lies within the step, whose buffers cover that, and in one panel.
@@ -520,7 +527,7 @@ impl<'a> StepBackward<'a> {
                 1,
                 4 * hidden,
             );
-            let right = Right::<S, 1, 1, FULL>::new(
+            let right = Right::<S, _, 1, 1, FULL>::new(
                 self.transposed,
                 hidden as isize,
                 0,
@@ -528,8 +535,13 @@ impl<'a> StepBackward<'a> {
                 [place.mask],
             );
             let mut dh = [[s.splat(0.0); ROWS]];
-            let sums =
-                accumulate::<_, false, _, _, _, _>(s, left, right, None, [[[s.splat(0.0)]]; ROWS]);
+            let sums = accumulate::<_, _, false, _, _, _, _>(
+                s,
+                left,
+                right,
+                None,
+                [[[s.splat(0.0)]]; ROWS],
+            );
             for (dh, [[sum]]) in dh[0].iter_mut().zip(sums) {
                 *dh = sum;
             }

@@ -7,14 +7,14 @@ use core::ops::Range;
 
 /// A kernel `[K, 4, H]` of a layer, in the order in which its reader wants it.
 #[derive(Clone, Copy)]
-pub enum Weights<'a> {
+pub enum Weights<'a, W = f32> {
     /// `[K, 4, H]`, as everywhere else: for steps and products.
-    Rows(&'a [f32]),
+    Rows(&'a [W]),
     /// `[H / 16][K, 4, 16]`, the last panel narrower: for steps of few rows, which read a panel from
     /// its first number to its last.
-    GatePanels(&'a [f32]),
+    GatePanels(&'a [W]),
     /// `[4H / NR][K, NR]`, the last panel narrower: for products.
-    GemmPanels(&'a [f32]),
+    GemmPanels(&'a [W]),
 }
 
 /// Units of a gate panel: a cache line for each gate.
@@ -30,6 +30,9 @@ pub(crate) const FEW_ROWS: usize = 3;
 pub struct Zigzag(bool);
 
 impl Zigzag {
+    /// From the first panel.
+    pub(crate) const ASCENDING: Self = Self(false);
+
     /// Whether the next step descends; the one after it then goes the other way.
     pub(crate) fn next(&mut self) -> bool {
         let descending = self.0;
@@ -38,15 +41,17 @@ impl Zigzag {
     }
 }
 
-impl<'a> Weights<'a> {
+impl<'a, W: Copy> Weights<'a, W> {
     /// The numbers, in whatever order.
     #[inline(always)]
-    pub(crate) fn numbers(self) -> &'a [f32] {
+    pub(crate) fn numbers(self) -> &'a [W] {
         match self {
             Self::Rows(w) | Self::GatePanels(w) | Self::GemmPanels(w) => w,
         }
     }
+}
 
+impl<'a> Weights<'a> {
     /// `c` [m, 4H] = `init` + `a` [m, K] · the kernel. Panels are taken from the last to the first if
     /// `descending`.
     #[inline(always)]
@@ -77,9 +82,9 @@ impl<'a> Weights<'a> {
 
 /// Both kernels of a layer.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernels<'a> {
-    pub input: Weights<'a>,
-    pub recurrent: Weights<'a>,
+pub(crate) struct Kernels<'a, W = f32> {
+    pub input: Weights<'a, W>,
+    pub recurrent: Weights<'a, W>,
 }
 
 /// A wide layer's kernels in the order in which a sequence reads them best.

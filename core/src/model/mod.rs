@@ -4,14 +4,14 @@
 mod packed;
 pub use packed::PackedModel;
 
-use crate::error::{ShapeError, check_len, check_lens};
+use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::scratch::InferenceRoom;
 use crate::layout::split::{align_to_cache_line, copy_prefix, take, take_last};
 use crate::layout::{CacheView, Cut, Extent, NetworkShape, Params, StateView};
 use crate::lstm::layer::{BackwardProducts, BackwardSteps, Forward, Infer, Passes};
 use crate::lstm::weights::Panels;
 use crate::simd::dispatch;
-use crate::train::dense::{backward_rows, forward_rows};
+use crate::train::dense::{self, backward_rows, forward_rows};
 use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 
 /// A network over borrowed parameters, its shape checked.
@@ -23,7 +23,7 @@ use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 /// use fused_lstm::{Extent, Model, NetworkShape};
 ///
 /// // A stack of unequal layers, 6 inputs, 4 and then 5 units; 2 rows, 3 steps.
-/// let shape = NetworkShape { inputs: 6, hidden: &[4, 5], classes: None };
+/// let shape = NetworkShape::new(6, &[4, 5]);
 /// let extent = Extent { steps: 3, batch: 2 };
 /// let params = vec![0.1; shape.params_len()];
 /// let model = Model::new(shape, &params)?;
@@ -33,7 +33,7 @@ use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
 /// let mut y = vec![0.0; 3 * 2 * 5];
 /// model.infer(extent, &[1.0; 3 * 2 * 6], &mut state, &mut y, &mut scratch)?;
 /// assert_eq!(y[20..], state[16 + 10..]); // the last step's h is the state's h
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
@@ -41,10 +41,49 @@ pub struct Model<'a> {
     params: &'a [f32],
 }
 
+/// The buffers of [`Model::backward`].
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// The inputs `[T, B, I]` that [`Model::forward`] read.
+    pub x: &'a [f32],
+    /// The gradient of the outputs `[T, B, H]`.
+    pub dy: &'a [f32],
+    /// The gradient of the final state, zeros if there is none; overwritten with that of the
+    /// initial state. [`NetworkShape::state_len`].
+    pub dstate: &'a mut [f32],
+    /// What [`Model::forward`] left. It holds nothing of use after.
+    /// [`NetworkShape::cache_len`].
+    pub cache: &'a mut [f32],
+    /// Accumulated to; a head's are left alone. [`NetworkShape::params_len`].
+    pub gradients: &'a mut [f32],
+    /// The gradient of the inputs `[T, B, I]`, overwritten, if it is wanted.
+    pub dx: Option<&'a mut [f32]>,
+    /// Room, which holds nothing of use after. [`NetworkShape::workspace_len`].
+    pub workspace: &'a mut [f32],
+}
+
+/// The buffers of [`Model::loss_gradient`] and [`Model::squared_error_gradient`].
+#[derive(Debug)]
+pub struct LossGradient<'a> {
+    /// The inputs `[T, B, I]`.
+    pub x: &'a [f32],
+    /// Advanced. [`NetworkShape::state_len`].
+    pub state: &'a mut [f32],
+    /// Accumulated to. [`NetworkShape::params_len`].
+    pub gradients: &'a mut [f32],
+    /// What the loss is taken of, overwritten: `[T, B, C]`, or `[T, B, H]` without a head.
+    /// [`NetworkShape::outputs_len`].
+    pub outputs: &'a mut [f32],
+    /// Room, which holds nothing of use after. [`NetworkShape::cache_len`].
+    pub cache: &'a mut [f32],
+    /// Room, which holds nothing of use after. [`NetworkShape::workspace_len`].
+    pub workspace: &'a mut [f32],
+}
+
 impl<'a> Model<'a> {
     /// Refuses a size that is zero, and parameters of another length than
     /// [`NetworkShape::params_len`].
-    pub fn new(shape: NetworkShape<'a>, params: &'a [f32]) -> Result<Self, ShapeError> {
+    pub fn new(shape: NetworkShape<'a>, params: &'a [f32]) -> Result<Self, ArgumentError> {
         shape.check()?;
         check_len("params", shape.params_len(), params.len())?;
         Ok(Self { shape, params })
@@ -65,7 +104,7 @@ impl<'a> Model<'a> {
         extent: Extent,
         x: &[f32],
         state: &[f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         check_len(
             "x",
             extent.rows().saturating_mul(self.shape.inputs),
@@ -74,7 +113,8 @@ impl<'a> Model<'a> {
         check_len("state", self.shape.state_len(extent.batch), state.len())
     }
 
-    pub(crate) fn outputs_len(&self, extent: Extent) -> usize {
+    /// Of the last layer's hidden states.
+    pub(crate) fn y_len(&self, extent: Extent) -> usize {
         extent.rows().saturating_mul(self.shape.outputs())
     }
 
@@ -90,9 +130,9 @@ impl<'a> Model<'a> {
         state: &mut [f32],
         y: &mut [f32],
         scratch: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         self.check_x_and_state(extent, x, state)?;
-        check_len("y", self.outputs_len(extent), y.len())?;
+        check_len("y", self.y_len(extent), y.len())?;
         let room = self.shape.inference_room(extent);
         check_len("scratch", room.len(), scratch.len())?;
         infer_layers(*self, extent, x, state, y, scratch, room, None);
@@ -101,8 +141,13 @@ impl<'a> Model<'a> {
 
     /// The dense head: `logits` `[T, B, C]` is overwritten with y·W + b of `y`
     /// `[T, B, H]`.
-    pub fn logits(&self, extent: Extent, y: &[f32], logits: &mut [f32]) -> Result<(), ShapeError> {
-        let head = self.shape.head().ok_or(ShapeError::NoHead)?;
+    pub fn logits(
+        &self,
+        extent: Extent,
+        y: &[f32],
+        logits: &mut [f32],
+    ) -> Result<(), ArgumentError> {
+        let head = self.shape.head().ok_or(ArgumentError::NoHead)?;
         let (_, params) = self.params.cut(self.params.len() - head.params_len());
         crate::train::dense::forward(head, extent.rows(), params, y, logits)
     }
@@ -118,7 +163,7 @@ impl<'a> Model<'a> {
         x: &[f32],
         state: &mut [f32],
         cache: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         self.check_x_and_state(extent, x, state)?;
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
         let model = *self;
@@ -128,57 +173,44 @@ impl<'a> Model<'a> {
 
     /// The last layer's hidden states `[T, B, H]` in a cache that
     /// [`forward`](Self::forward) filled.
-    pub fn output<'c>(&self, extent: Extent, cache: &'c [f32]) -> Result<&'c [f32], ShapeError> {
+    pub fn output<'c>(&self, extent: Extent, cache: &'c [f32]) -> Result<&'c [f32], ArgumentError> {
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
-        Ok(output(cache, self.outputs_len(extent)))
+        Ok(output(cache, self.y_len(extent)))
     }
 
     /// The gradients of the LSTM layers, from that of their output.
-    ///
-    /// `x` and `cache` are those of [`forward`](Self::forward); `dy` `[T, B, H]` is
-    /// the gradient of the output; `dstate`
-    /// ([`NetworkShape::state_len`]) holds the gradient of the final state (zeros
-    /// if there is none) and is overwritten with that of the initial state.
-    /// `gradients`, as the parameters, is accumulated to (a head's is left alone);
-    /// `dx` `[T, B, I]`, if wanted, is overwritten. `workspace`
-    /// ([`NetworkShape::workspace_len`]) and `cache` hold nothing of use after.
-    pub fn backward(
-        &self,
-        extent: Extent,
-        x: &[f32],
-        dy: &[f32],
-        dstate: &mut [f32],
-        cache: &mut [f32],
-        gradients: &mut [f32],
-        dx: Option<&mut [f32]>,
-        workspace: &mut [f32],
-    ) -> Result<(), ShapeError> {
-        self.check_x_and_state(extent, x, dstate)?;
-        check_len("dy", self.outputs_len(extent), dy.len())?;
-        check_len("cache", self.shape.cache_len(extent), cache.len())?;
-        check_len("gradients", self.params.len(), gradients.len())?;
-        if let Some(dx) = &dx {
-            check_len("dx", x.len(), dx.len())?;
-        }
-        check_len(
-            "workspace",
-            self.shape.workspace_len(extent),
-            workspace.len(),
-        )?;
-        let (model, dy) = (*self, Some(dy));
-        backward_layers(
-            model, extent, x, dy, dstate, cache, gradients, dx, workspace,
+    pub fn backward(&self, extent: Extent, buffers: Backward<'_>) -> Result<(), ArgumentError> {
+        let shape = self.shape;
+        let (x_len, dx) = (
+            extent.rows().saturating_mul(shape.inputs),
+            buffers.dx.as_ref(),
         );
+        check_lens(&[
+            ("x", x_len, buffers.x.len()),
+            ("dy", self.y_len(extent), buffers.dy.len()),
+            (
+                "dstate",
+                shape.state_len(extent.batch),
+                buffers.dstate.len(),
+            ),
+            ("cache", shape.cache_len(extent), buffers.cache.len()),
+            ("gradients", self.params.len(), buffers.gradients.len()),
+            ("dx", x_len, dx.map_or(x_len, |dx| dx.len())),
+            (
+                "workspace",
+                shape.workspace_len(extent),
+                buffers.workspace.len(),
+            ),
+        ])?;
+        backward_layers(*self, extent, Some(buffers.dy), buffers);
         Ok(())
     }
 
-    /// Forward, softmax cross-entropy averaged over all T·B rows, and backward:
-    /// everything of a training step but the update. Gives the loss.
+    /// Forward, softmax cross-entropy averaged over all T·B rows, and backward: everything of a
+    /// training step but the update. Gives the loss.
     ///
-    /// `x` `[T, B, I]` and `labels` `[T, B]` are read, `state` is advanced, `gradients`
-    /// accumulated to; `probabilities` `[T, B, C]` is overwritten with the softmax.
-    /// `cache` and `workspace` hold nothing of use after. The gradient does not
-    /// reach back into the state: truncated backpropagation.
+    /// `labels` `[T, B]` are read; the outputs are the class probabilities `[T, B, C]`. The
+    /// gradient does not reach back into the state: truncated backpropagation.
     ///
     /// Rows with the label [`loss::IGNORE`](crate::train::loss::IGNORE), such as the padding of a short
     /// sequence, do not count: the mean is over the others, though the state advances through
@@ -189,153 +221,120 @@ impl<'a> Model<'a> {
     /// that is too much, give parts of the batch gradients of their own, and add these.
     ///
     /// ```
-    /// use fused_lstm::{Extent, Model, NetworkShape};
+    /// use fused_lstm::{Extent, LossGradient, Model, NetworkShape};
     ///
-    /// let shape = NetworkShape { inputs: 1, hidden: &[4, 4, 4], classes: Some(2) };
+    /// let shape = NetworkShape::new(1, &[4, 4, 4]).with_head(2);
     /// let extent = Extent { steps: 15, batch: 5 };
-    /// let params = vec![0.0; shape.params_len()];
-    /// let mut state = vec![0.0; shape.state_len(5)];
-    /// let mut gradients = vec![0.0; params.len()];
-    /// let mut probabilities = vec![0.0; shape.logits_len(extent)];
-    /// let mut cache = vec![0.0; shape.cache_len(extent)];
-    /// let mut workspace = vec![0.0; shape.workspace_len(extent)];
-    /// let loss = Model::new(shape, &params)?.loss_gradient(
-    ///     extent, &[1.0; 75], &[0; 75], &mut state,
-    ///     &mut gradients, &mut probabilities, &mut cache, &mut workspace,
-    /// )?;
+    /// let lens = shape.lengths(extent);
+    /// let params = vec![0.0; lens.params];
+    /// let mut gradients = vec![0.0; lens.params];
+    /// let mut probabilities = vec![0.0; lens.outputs];
+    /// let loss = Model::new(shape, &params)?.loss_gradient(extent, &[0; 75], LossGradient {
+    ///     x: &[1.0; 75],
+    ///     state: &mut vec![0.0; lens.state],
+    ///     gradients: &mut gradients,
+    ///     outputs: &mut probabilities,
+    ///     cache: &mut vec![0.0; lens.cache],
+    ///     workspace: &mut vec![0.0; lens.workspace],
+    /// })?;
     /// assert!((loss - core::f32::consts::LN_2).abs() < 1e-6);
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn loss_gradient(
         &self,
         extent: Extent,
-        x: &[f32],
         labels: &[u32],
-        state: &mut [f32],
-        gradients: &mut [f32],
-        probabilities: &mut [f32],
-        cache: &mut [f32],
-        workspace: &mut [f32],
-    ) -> Result<f32, ShapeError> {
-        let classes = self.shape.classes.ok_or(ShapeError::NoHead)?;
-        self.check_x_and_state(extent, x, state)?;
+        buffers: LossGradient<'_>,
+    ) -> Result<f32, ArgumentError> {
+        let classes = self.shape.classes.ok_or(ArgumentError::NoHead)?;
+        self.check_x_and_state(extent, buffers.x, buffers.state)?;
         if labels.is_empty() {
-            return Err(ShapeError::Zero { what: "labels" });
+            return Err(ArgumentError::Zero { what: "labels" });
         }
         check_len("labels", extent.rows(), labels.len())?;
         check_labels(classes, labels)?;
-        let shape = self.shape;
-        check_lens(&[
-            ("gradients", self.params.len(), gradients.len()),
-            (
-                "probabilities",
-                shape.logits_len(extent),
-                probabilities.len(),
-            ),
-            ("cache", shape.cache_len(extent), cache.len()),
-            ("workspace", shape.workspace_len(extent), workspace.len()),
-        ])?;
-        let (model, loss) = (*self, CrossEntropy(labels));
-        Ok(loss_gradient(
-            model,
-            extent,
-            x,
-            loss,
-            state,
-            gradients,
-            probabilities,
-            cache,
-            workspace,
-        ))
+        self.check_training(extent, &buffers)?;
+        Ok(loss_gradient(*self, extent, CrossEntropy(labels), buffers))
     }
 
     /// Forward, mean squared error, and backward: the training step of a network whose outputs
     /// are numbers. Gives the loss, [`masked_mean_squared_error`]'s.
     ///
-    /// The outputs `y` `[T, B, O]`, which are overwritten, are the head's, of O = C numbers, or
-    /// the last layer's hidden states if there is no head, with O = H. `x` `[T, B, I]` and
-    /// `targets` `[T, B, O]` are read; `mask` `[T, B]`, if there is one, says which rows count.
-    /// All else is as in [`loss_gradient`](Self::loss_gradient).
+    /// The outputs `[T, B, O]` are the head's, of O = C numbers, or the last layer's hidden states
+    /// if there is no head, with O = H. `targets` `[T, B, O]` are read; `mask` `[T, B]`, if there
+    /// is one, says which rows count. All else is as in [`loss_gradient`](Self::loss_gradient).
     ///
     /// [`masked_mean_squared_error`]: crate::train::loss::masked_mean_squared_error
     ///
     /// ```
-    /// use fused_lstm::{Extent, Model, NetworkShape};
+    /// use fused_lstm::{Extent, LossGradient, Model, NetworkShape};
     ///
-    /// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: Some(1) };
+    /// let shape = NetworkShape::new(1, &[4]).with_head(1);
     /// let extent = Extent { steps: 3, batch: 2 };
-    /// let params = vec![0.0; shape.params_len()];
-    /// let mut state = vec![0.0; shape.state_len(2)];
-    /// let mut gradients = vec![0.0; params.len()];
-    /// let mut y = [0.0; 6];
-    /// let mut cache = vec![0.0; shape.cache_len(extent)];
-    /// let mut workspace = vec![0.0; shape.workspace_len(extent)];
+    /// let lens = shape.lengths(extent);
+    /// let params = vec![0.0; lens.params];
+    /// let mut gradients = vec![0.0; lens.params];
     /// // The second sequence has one step only.
     /// let mask = [true, true, true, false, true, false];
-    /// let loss = Model::new(shape, &params)?.squared_error_gradient(
-    ///     extent, &[1.0; 6], &[0.5; 6], Some(&mask), &mut state,
-    ///     &mut gradients, &mut y, &mut cache, &mut workspace,
-    /// )?;
+    /// let model = Model::new(shape, &params)?;
+    /// let loss = model.squared_error_gradient(extent, &[0.5; 6], Some(&mask), LossGradient {
+    ///     x: &[1.0; 6],
+    ///     state: &mut vec![0.0; lens.state],
+    ///     gradients: &mut gradients,
+    ///     outputs: &mut vec![0.0; lens.outputs],
+    ///     cache: &mut vec![0.0; lens.cache],
+    ///     workspace: &mut vec![0.0; lens.workspace],
+    /// })?;
     /// assert_eq!(loss, 0.25);
     /// assert_eq!(gradients[params.len() - 1], -1.0); // the head's bias
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn squared_error_gradient(
         &self,
         extent: Extent,
-        x: &[f32],
         targets: &[f32],
         mask: Option<&[bool]>,
-        state: &mut [f32],
-        gradients: &mut [f32],
-        y: &mut [f32],
-        cache: &mut [f32],
-        workspace: &mut [f32],
-    ) -> Result<f32, ShapeError> {
-        let mask = mask.map(bytemuck::cast_slice);
-        self.squared_error_gradient_of(
-            extent, x, targets, mask, state, gradients, y, cache, workspace,
-        )
+        buffers: LossGradient<'_>,
+    ) -> Result<f32, ArgumentError> {
+        self.squared_error_gradient_of(extent, targets, mask.map(bytemuck::cast_slice), buffers)
     }
 
     /// [`squared_error_gradient`](Self::squared_error_gradient), with a mask of bytes.
     pub(crate) fn squared_error_gradient_of(
         &self,
         extent: Extent,
-        x: &[f32],
         targets: &[f32],
         mask: Option<&[u8]>,
-        state: &mut [f32],
-        gradients: &mut [f32],
-        y: &mut [f32],
-        cache: &mut [f32],
-        workspace: &mut [f32],
-    ) -> Result<f32, ShapeError> {
-        self.check_x_and_state(extent, x, state)?;
-        let width = self.shape.classes.unwrap_or(self.shape.outputs());
-        let len = extent.rows().saturating_mul(width);
+        buffers: LossGradient<'_>,
+    ) -> Result<f32, ArgumentError> {
+        self.check_x_and_state(extent, buffers.x, buffers.state)?;
         if targets.is_empty() {
-            return Err(ShapeError::Zero { what: "targets" });
+            return Err(ArgumentError::Zero { what: "targets" });
         }
-        check_len("targets", len, targets.len())?;
+        check_len("targets", self.shape.outputs_len(extent), targets.len())?;
         if let Some(mask) = mask {
             check_len("mask", extent.rows(), mask.len())?;
         }
-        let shape = self.shape;
-        check_lens(&[
-            ("gradients", self.params.len(), gradients.len()),
-            ("y", len, y.len()),
-            ("cache", shape.cache_len(extent), cache.len()),
-            ("workspace", shape.workspace_len(extent), workspace.len()),
-        ])?;
+        self.check_training(extent, &buffers)?;
         let loss = SquaredError {
             target: targets,
             mask,
         };
-        let model = *self;
-        Ok(loss_gradient(
-            model, extent, x, loss, state, gradients, y, cache, workspace,
-        ))
+        Ok(loss_gradient(*self, extent, loss, buffers))
+    }
+
+    fn check_training(&self, extent: Extent, buffers: &LossGradient) -> Result<(), ArgumentError> {
+        let shape = self.shape;
+        check_lens(&[
+            ("gradients", self.params.len(), buffers.gradients.len()),
+            ("outputs", shape.outputs_len(extent), buffers.outputs.len()),
+            ("cache", shape.cache_len(extent), buffers.cache.len()),
+            (
+                "workspace",
+                shape.workspace_len(extent),
+                buffers.workspace.len(),
+            ),
+        ])
     }
 }
 
@@ -426,17 +425,19 @@ fn forward_layers<'a>(
     }
 }
 
-fn backward_layers(
-    model: Model,
-    extent: Extent,
-    x: &[f32],
-    mut dy: Option<&[f32]>,
-    mut dstate: &mut [f32],
-    mut cache: &mut [f32],
-    mut gradients: &mut [f32],
-    mut dx: Option<&mut [f32]>,
-    workspace: &mut [f32],
-) {
+/// The layers from the last to the first. Without `dy` the gradient of the outputs stands in the
+/// workspace already, where a layer leaves it for the one below.
+fn backward_layers(model: Model, extent: Extent, dy: Option<&[f32]>, buffers: Backward) {
+    let Backward {
+        x,
+        mut dstate,
+        mut cache,
+        mut gradients,
+        mut dx,
+        workspace,
+        ..
+    } = buffers;
+    let mut dy = dy;
     let rows = extent.rows();
     let mut params = model.params;
     if let Some(head) = model.shape.head() {
@@ -482,40 +483,39 @@ fn backward_layers(
     }
 }
 
-/// A training step but for its update. `outputs` are the head's, or the last layer's.
-fn loss_gradient(
-    model: Model,
-    extent: Extent,
-    x: &[f32],
-    loss: impl Loss,
-    state: &mut [f32],
-    gradients: &mut [f32],
-    outputs: &mut [f32],
-    cache: &mut [f32],
-    workspace: &mut [f32],
-) -> f32 {
+/// A training step but for its update.
+fn loss_gradient(model: Model, extent: Extent, loss: impl Loss, buffers: LossGradient) -> f32 {
+    let LossGradient {
+        x,
+        state,
+        gradients,
+        outputs,
+        cache,
+        mut workspace,
+    } = buffers;
     forward_layers(model, extent, x, state, &mut *cache);
 
     let rows = extent.rows();
     let (blocks, caches) = (&mut *cache).cut(model.shape.training_room_len(extent));
     let y = output(caches, rows * model.shape.outputs());
-    let mut workspace = workspace;
     let dstate = take_last(&mut workspace, model.shape.state_len(extent.batch));
-    let work = &mut *workspace;
+    let mut work = &mut *workspace;
     let loss = if let Some(head) = model.shape.head() {
         let (_, params) = model.params.cut(model.params.len() - head.params_len());
         dispatch!(s => forward_rows(s, head, rows, params, y, &mut *outputs, &mut *blocks));
-        let mut work = work;
         let doutputs = take_last(&mut work, outputs.len());
         let loss = loss.gradient(head.outputs, outputs, doutputs);
 
         let (transposed, dy) = work.cut(model.shape.transposed_len());
-        let (dy, _) = dy.cut(rows * head.inputs);
-        let (transposed, _) = transposed.cut(head.kernel_len());
-        let dhead = take_last(&mut &mut *gradients, head.params_len());
-        dispatch!(s => backward_rows(
-            s, head, rows, params, y, doutputs, dhead, &mut *dy, transposed, &mut *blocks
-        ));
+        let args = dense::Backward {
+            params,
+            x: y,
+            dy: doutputs,
+            gradients: take_last(&mut &mut *gradients, head.params_len()),
+            dx: dy.cut(rows * head.inputs).0,
+            workspace: transposed.cut(head.kernel_len()).0,
+        };
+        dispatch!(s => backward_rows(s, head, rows, args, &mut *blocks));
         loss
     } else {
         copy_prefix(outputs, y);
@@ -525,9 +525,15 @@ fn loss_gradient(
     };
 
     dstate.fill(0.0);
-    let (dy, dx) = (None, None);
-    backward_layers(
-        model, extent, x, dy, dstate, cache, gradients, dx, workspace,
-    );
+    let buffers = Backward {
+        x,
+        dy: &[],
+        dstate,
+        cache,
+        gradients,
+        dx: None,
+        workspace,
+    };
+    backward_layers(model, extent, None, buffers);
     loss
 }

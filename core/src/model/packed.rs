@@ -4,7 +4,7 @@
 //! weights may have changed; a batch of few rows and a short sequence notice it.
 
 use super::{Model, infer_layers};
-use crate::error::{ShapeError, check_len};
+use crate::error::{ArgumentError, check_len};
 use crate::layout::split::{align_to_cache_line, take};
 use crate::layout::{Extent, Params};
 use crate::lstm::weights::{FEW_ROWS, prepack};
@@ -16,7 +16,7 @@ use crate::simd::{Level, dispatch};
 /// ```
 /// use fused_lstm::{Extent, Model, NetworkShape, PackedModel};
 ///
-/// let shape = NetworkShape { inputs: 2, hidden: &[48], classes: None };
+/// let shape = NetworkShape::new(2, &[48]);
 /// let extent = Extent { steps: 3, batch: 4 };
 /// let params = vec![0.01; shape.params_len()];
 /// let model = Model::new(shape, &params)?;
@@ -32,7 +32,7 @@ use crate::simd::{Level, dispatch};
 /// let (mut state, mut same) = (vec![0.0; state.len()], vec![0.0; y.len()]);
 /// model.infer(extent, &x, &mut state, &mut same, &mut vec![0.0; shape.scratch_len(extent)])?;
 /// assert_eq!(y, same);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PackedModel<'a> {
@@ -47,7 +47,11 @@ impl<'a> PackedModel<'a> {
     /// `batch` rows. Three rows or fewer read them in another order than more do.
     ///
     /// [`NetworkShape::packed_len`]: crate::NetworkShape::packed_len
-    pub fn new(model: Model<'a>, batch: usize, panels: &'a mut [f32]) -> Result<Self, ShapeError> {
+    pub fn new(
+        model: Model<'a>,
+        batch: usize,
+        panels: &'a mut [f32],
+    ) -> Result<Self, ArgumentError> {
         check_len("panels", model.shape().packed_len(), panels.len())?;
         let order = (Level::current(), batch <= FEW_ROWS);
         let to = &mut *panels;
@@ -76,10 +80,10 @@ impl<'a> PackedModel<'a> {
         state: &mut [f32],
         y: &mut [f32],
         scratch: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         let model = self.model;
         model.check_x_and_state(extent, x, state)?;
-        check_len("y", model.outputs_len(extent), y.len())?;
+        check_len("y", model.y_len(extent), y.len())?;
         let room = model.shape().inference_room(extent);
         check_len("scratch", room.packed_len(), scratch.len())?;
         let panels = if self.order == (Level::current(), extent.batch <= FEW_ROWS) {

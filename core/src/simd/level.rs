@@ -16,6 +16,7 @@ use core::fmt;
 /// assert!(Level::Portable.is_available());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// What the compiler was told the target has: SSE2, NEON, SIMD128, scalar.
     Portable,
@@ -29,7 +30,7 @@ pub enum Level {
 
 impl Level {
     /// Every level, slowest first, whether this machine has it or not.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
+    pub const ALL: &'static [Self] = &[Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// The level that calls made now run with: the best one that the machine
     /// has.
@@ -59,9 +60,9 @@ impl Level {
                 not(miri)
             )),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Self::Avx2 => super::detect::avx2_and_fma(),
+            Self::Avx2 => super::x86::avx2_and_fma(),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Self::Avx512 => super::detect::avx2_and_fma() && super::detect::avx512f(),
+            Self::Avx512 => super::x86::avx2_and_fma() && super::x86::avx512f(),
             #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
             Self::Avx2 | Self::Avx512 => false,
         }
@@ -69,7 +70,10 @@ impl Level {
 
     /// The levels that this machine can run, slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|level| level.is_available())
+        Self::ALL
+            .iter()
+            .copied()
+            .filter(|level| level.is_available())
     }
 
     /// Whether multiply and add are fused: levels that agree in this agree bit

@@ -2,19 +2,24 @@
 
 #![allow(unsafe_code)]
 
-use super::{Simd, Unrolled, narrowest};
+use super::{Arithmetic, Simd, Unrolled, narrowest};
 
 /// An operation on the same place of several buffers.
 ///
 /// The buffers of `self` must all have the length given to [`for_each_block`];
 /// a buffer of another length reads as zeros and is not written.
 pub(crate) trait Elementwise {
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>);
+    fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>);
 }
 
-/// One vector's place in buffers of one length.
-#[derive(Clone, Copy)]
-pub(crate) struct Block<S: Simd, const FULL: bool> {
+/// A place in buffers of one length that holds as many numbers as `A` takes.
+pub(crate) trait Block<A: Arithmetic> {
+    fn load(&self, from: &[f32]) -> A::V;
+    fn store(&self, to: &mut [f32], v: A::V);
+}
+
+/// One vector's place.
+struct One<S: Simd, const FULL: bool> {
     s: S,
     /// If `FULL`, `at + LANES <= len`; else `at + lanes of mask == len`.
     at: usize,
@@ -22,9 +27,9 @@ pub(crate) struct Block<S: Simd, const FULL: bool> {
     mask: S::Mask,
 }
 
-impl<S: Simd, const FULL: bool> Block<S, FULL> {
+impl<S: Simd, const FULL: bool> Block<S> for One<S, FULL> {
     #[inline(always)]
-    pub(crate) fn load(&self, from: &[f32]) -> S::V {
+    fn load(&self, from: &[f32]) -> S::V {
         // One comparison for the compiler to prove, not a bounds check per use.
         if from.len() != self.len {
             return self.s.splat(0.0);
@@ -37,7 +42,7 @@ impl<S: Simd, const FULL: bool> Block<S, FULL> {
     }
 
     #[inline(always)]
-    pub(crate) fn store(&self, to: &mut [f32], v: S::V) {
+    fn store(&self, to: &mut [f32], v: S::V) {
         if to.len() != self.len {
             return;
         }
@@ -46,6 +51,22 @@ impl<S: Simd, const FULL: bool> Block<S, FULL> {
             self.s
                 .store_part::<FULL>(to.as_mut_ptr().add(self.at), v, self.mask)
         }
+    }
+}
+
+/// Two vectors' place.
+struct Two<S: Simd>([One<S, true>; 2]);
+
+impl<S: Simd> Block<Unrolled<S, 2>> for Two<S> {
+    #[inline(always)]
+    fn load(&self, from: &[f32]) -> [S::V; 2] {
+        [self.0[0].load(from), self.0[1].load(from)]
+    }
+
+    #[inline(always)]
+    fn store(&self, to: &mut [f32], [first, second]: [S::V; 2]) {
+        self.0[0].store(to, first);
+        self.0[1].store(to, second);
     }
 }
 
@@ -60,20 +81,24 @@ pub(crate) fn for_each_block<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut
 #[inline(always)]
 pub(crate) fn for_each_of_many<S: Simd, E: Elementwise>(s: S, len: usize, op: &mut E) {
     let mut at = 0;
+    let full = |at| One::<S, true> {
+        s,
+        at,
+        len,
+        mask: s.mask(S::LANES),
+    };
     while const { S::TILING.map_vectors == 2 } && len - at >= 2 * S::LANES {
-        let s = Unrolled::<S, 2>(s);
-        let mask = s.mask(2 * S::LANES);
-        op.block(s, Block::<_, true> { s, at, len, mask });
+        let two = Two([full(at), full(at + S::LANES)]);
+        op.block(Unrolled::<S, 2>(s), two);
         at += 2 * S::LANES;
     }
     while len - at >= S::LANES {
-        let mask = s.mask(S::LANES);
-        op.block(s, Block::<S, true> { s, at, len, mask });
+        op.block(s, full(at));
         at += S::LANES;
     }
     if const { S::LANES > 1 } && at < len {
         let mask = s.mask(len - at);
-        op.block(s, Block::<S, false> { s, at, len, mask });
+        op.block(s, One::<S, false> { s, at, len, mask });
     }
 }
 
@@ -125,7 +150,7 @@ struct Squares<'a> {
 
 impl Elementwise for Squares<'_> {
     #[inline(always)]
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
+    fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let Some(chains) = self.chains.get_mut(..self.group.len()) else {
             return;
         };

@@ -14,7 +14,7 @@
 //! exhaustive test. NaN stays NaN; the subnormal tail is within one unit of the
 //! smallest subnormal; both infinities give the limits.
 
-use super::Simd;
+use super::Arithmetic;
 
 /// 1.5·2²³: a sum with it keeps no fraction, and its low bits are the integer.
 const MAGIC: f32 = 12_582_912.0;
@@ -44,7 +44,7 @@ const TANH_P: [f32; 5] = [
 ];
 
 #[inline(always)]
-fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V {
+fn polynomial<S: Arithmetic, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V {
     let mut sum = s.splat(coefficients[0]);
     for c in coefficients.into_iter().skip(1) {
         sum = s.fma(sum, x, s.splat(c));
@@ -54,7 +54,7 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) ->
 
 /// `(magic + n, eʳ − 1)` for scale·x = n·ln 2 + r; the scale is a power of two, of any sign.
 #[inline(always)]
-fn reduce<S: Simd>(s: S, x: S::V, scale: f32, magic: f32) -> (S::V, S::V) {
+fn reduce<S: Arithmetic>(s: S, x: S::V, scale: f32, magic: f32) -> (S::V, S::V) {
     let magic = s.splat(magic);
     let t = s.fma(x, s.splat(scale * LOG2_E), magic);
     let n = s.sub(t, magic);
@@ -82,7 +82,7 @@ fn reduce<S: Simd>(s: S, x: S::V, scale: f32, magic: f32) -> (S::V, S::V) {
 
 /// eˣ. Overflows to infinity above 88.72 and underflows gradually to 0 below −87.3.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn exp<S: Arithmetic>(s: S, x: S::V) -> S::V {
     // Beyond these the result is 0 or infinity; n stays within ±150.
     let x = s.max(s.splat(-104.0), s.min(s.splat(89.0), x));
     let (t, p) = reduce(s, x, 1.0, MAGIC);
@@ -97,7 +97,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
-pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn sigmoid<S: Arithmetic>(s: S, x: S::V) -> S::V {
     // With e⁻ˣ = 2ⁿ·(1 + p) the sum is 1 + 2ⁿ + 2ⁿ·p. Both sides of the fraction
     // are taken times 2⁻⁶⁴, so that neither end of the range leaves the exponents.
     const SCALE: f32 = 1.0 / (1u128 << 64) as f32;
@@ -113,7 +113,7 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// tanh x.
 #[inline(always)]
-pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn tanh<S: Arithmetic>(s: S, x: S::V) -> S::V {
     let a = s.abs(x);
     let (small, large) = (tanh_small(s, a), tanh_large(s, a));
     // NaN is not less, and `large` keeps it.
@@ -125,14 +125,14 @@ pub(crate) const TANH_SMALL: f32 = 0.625;
 
 /// tanh a for a from 0 to below [`TANH_SMALL`].
 #[inline(always)]
-pub(crate) fn tanh_small<S: Simd>(s: S, a: S::V) -> S::V {
+pub(crate) fn tanh_small<S: Arithmetic>(s: S, a: S::V) -> S::V {
     let w = s.mul(a, a);
     s.fma(s.mul(polynomial(s, w, TANH_P), w), a, a)
 }
 
 /// tanh a for a from there on.
 #[inline(always)]
-pub(crate) fn tanh_large<S: Simd>(s: S, a: S::V) -> S::V {
+pub(crate) fn tanh_large<S: Arithmetic>(s: S, a: S::V) -> S::V {
     let one = s.splat(1.0);
     // From 9.02 on the result is 1.
     let (t, p) = reduce(s, s.min(s.splat(10.0), a), 2.0, MAGIC);

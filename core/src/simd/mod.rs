@@ -1,7 +1,8 @@
 //! The vector operations that the kernels are written in, and the choice of
 //! the instruction set that runs them.
 //!
-//! A kernel is written once, generic over [`Simd`]. A value of a type that
+//! A kernel is written once, generic over [`Simd`]; formulas are generic over [`Arithmetic`], which
+//! [`Unrolled`] vectors have too. A value of a type that
 //! implements it (a token) is the proof that the processor has the
 //! instructions: safe code can only get one from `dispatch!`, which looks at
 //! the processor first. Only the trampolines in the instruction set's own file
@@ -18,7 +19,7 @@
 macro_rules! with_vectors {
     ($($item:item)*) => {$(
         #[cfg(all(
-            not(feature = "one-lane"),
+            not(fused_lstm_one_lane),
             any(
                 target_feature = "sse2",
                 target_feature = "simd128",
@@ -32,7 +33,7 @@ macro_rules! with_vectors {
 macro_rules! with_one_lane {
     ($($item:item)*) => {$(
         #[cfg(not(all(
-            not(feature = "one-lane"),
+            not(fused_lstm_one_lane),
             any(
                 target_feature = "sse2",
                 target_feature = "simd128",
@@ -44,11 +45,27 @@ macro_rules! with_one_lane {
 }
 pub(crate) use with_vectors;
 
+/// Operations of a level, one a line. The token proves that the processor has the instructions;
+/// what reads and writes memory has its caller's promise besides.
+macro_rules! operations {
+    ($($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($a: $t),*) $(-> $r)? {
+            // SAFETY: the token.
+            unsafe { $body }
+        }
+    )*};
+    (unsafe: $($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($a: $t),*) $(-> $r)? {
+            // SAFETY: the token, and the caller's promise.
+            unsafe { $body }
+        }
+    )*};
+}
+
 use crate::layout::scratch::blocks::GEMV_MAX_ROWS;
 
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-mod detect;
-mod lanes;
 mod level;
 pub(crate) mod map;
 mod math;
@@ -76,14 +93,80 @@ pub(crate) use scalar::{Scalar, UNITS};
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 pub(crate) use x86::{Avx2, Avx512};
 
-/// Vectors of `f32` and what the kernels do with them.
+/// Arithmetic on a vector of `f32`, or on several side by side.
 ///
-/// [`fma`](Simd::fma) rounds once on the levels that have the instruction and
+/// [`fma`](Arithmetic::fma) rounds once on the levels that have the instruction and
 /// twice on [`Level::Portable`]; every other operation is exact or rounded once
 /// everywhere, so that two levels of the same kind agree bit for bit.
-pub trait Simd: Copy {
-    /// One vector of [`LANES`](Simd::LANES) numbers.
+pub trait Arithmetic: Copy {
+    /// The numbers of one operation.
     type V: Copy;
+
+    /// [`exp`](crate::activation::exp).
+    #[inline(always)]
+    fn exp(self, x: Self::V) -> Self::V {
+        let [y] = self.exp_each([x]);
+        y
+    }
+    /// [`sigmoid`](crate::activation::sigmoid).
+    #[inline(always)]
+    fn sigmoid(self, x: Self::V) -> Self::V {
+        let [y] = self.sigmoid_each([x]);
+        y
+    }
+    /// [`tanh`](crate::activation::tanh).
+    #[inline(always)]
+    fn tanh(self, x: Self::V) -> Self::V {
+        let [y] = self.tanh_each([x]);
+        y
+    }
+    /// [`exp`](Arithmetic::exp) of several vectors side by side, unless a level has a better way.
+    #[inline(always)]
+    fn exp_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::exp(Unrolled(self), x)
+    }
+    /// [`sigmoid`](Arithmetic::sigmoid) likewise.
+    #[inline(always)]
+    fn sigmoid_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::sigmoid(Unrolled(self), x)
+    }
+    /// [`tanh`](Arithmetic::tanh) likewise.
+    #[inline(always)]
+    fn tanh_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
+        math::tanh(Unrolled(self), x)
+    }
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The square root, correctly rounded.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// `a * b + c`: fused or not is the level's kind.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a < b ? a : b`, so `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b`, so `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` without its sign.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `magnitude`, which has no sign, with the sign of `sign`.
+    fn copysign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// `a < b ? then : otherwise`, so `otherwise` where either is NaN.
+    fn select_lt(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// 2ⁿ from 1.5·2²³ + n: the low bits of that number are n, and become the
+    /// exponent. For n from −126 to 127; anything else is meaningless.
+    fn exp2_int(self, t: Self::V) -> Self::V;
+}
+
+/// Vectors of `f32` that are loaded and stored. A value is the proof that the processor has them.
+pub trait Simd: Arithmetic {
     /// The first few lanes of a vector: the end of a row.
     type Mask: Copy;
     /// Vectors of half as many lanes or fewer, for rows that do not fill these;
@@ -109,42 +192,6 @@ pub trait Simd: Copy {
         rounds
     }
 
-    /// [`exp`](crate::activation::exp).
-    #[inline(always)]
-    fn exp(self, x: Self::V) -> Self::V {
-        let [y] = self.exp_each([x]);
-        y
-    }
-    /// [`sigmoid`](crate::activation::sigmoid).
-    #[inline(always)]
-    fn sigmoid(self, x: Self::V) -> Self::V {
-        let [y] = self.sigmoid_each([x]);
-        y
-    }
-    /// [`tanh`](crate::activation::tanh).
-    #[inline(always)]
-    fn tanh(self, x: Self::V) -> Self::V {
-        let [y] = self.tanh_each([x]);
-        y
-    }
-    /// [`exp`](Simd::exp) of several vectors side by side, unless a level has a better way.
-    #[inline(always)]
-    fn exp_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
-        math::exp(Unrolled(self), x)
-    }
-    /// [`sigmoid`](Simd::sigmoid) likewise.
-    #[inline(always)]
-    fn sigmoid_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
-        math::sigmoid(Unrolled(self), x)
-    }
-    /// [`tanh`](Simd::tanh) likewise.
-    #[inline(always)]
-    fn tanh_each<const N: usize>(self, x: [Self::V; N]) -> [Self::V; N] {
-        math::tanh(Unrolled(self), x)
-    }
-
-    /// `x` in every lane.
-    fn splat(self, x: f32) -> Self::V;
     /// The first `lanes` lanes (at most [`LANES`](Simd::LANES)).
     fn mask(self, lanes: usize) -> Self::Mask;
 
@@ -199,32 +246,34 @@ pub trait Simd: Copy {
             }
         }
     }
+}
 
-    /// `a + b`.
-    fn add(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a - b`.
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b`.
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a / b`.
-    fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The square root, correctly rounded.
-    fn sqrt(self, a: Self::V) -> Self::V;
-    /// `a * b + c`: fused or not is the level's kind.
-    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `a < b ? a : b`, so `b` where either is NaN.
-    fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a > b ? a : b`, so `b` where either is NaN.
-    fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a` without its sign.
-    fn abs(self, a: Self::V) -> Self::V;
-    /// `magnitude`, which has no sign, with the sign of `sign`.
-    fn copysign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
-    /// `a < b ? then : otherwise`, so `otherwise` where either is NaN.
-    fn select_lt(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
-    /// 2ⁿ from 1.5·2²³ + n: the low bits of that number are n, and become the
-    /// exponent. For n from −126 to 127; anything else is meaningless.
-    fn exp2_int(self, t: Self::V) -> Self::V;
+/// What weights are stored as. They are widened to `f32` as they are read.
+pub trait Weight: Copy {
+    /// Whether they are `f32` already.
+    const IS_F32: bool;
+
+    /// As a number to calculate with.
+    fn widen(self) -> f32;
+    /// The lanes of `mask`, or all if `FULL`; the others are zero.
+    ///
+    /// # Safety
+    /// As many weights are readable at `p`.
+    unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const Self, mask: S::Mask) -> S::V;
+}
+
+impl Weight for f32 {
+    const IS_F32: bool = true;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { s.load_part::<FULL>(p, mask) }
+    }
 }
 
 /// How large the tiles of the kernels are, in rows of a batch and vectors of columns or units.

@@ -1,8 +1,7 @@
 //! The level that every target has, where there are vectors of four lanes: SSE2, NEON or
 //! SIMD128 through `wide`, never fused.
 
-use super::lanes::{read_lanes, write_lanes};
-use super::{Simd, Tiling, Unrolled, math};
+use super::{Arithmetic, Simd, Tiling, Unrolled, math};
 use crate::layout::scratch::PACKS;
 use wide::f32x4;
 
@@ -13,7 +12,7 @@ pub(crate) struct Portable {}
 const SIGN: u32 = 1 << 31;
 
 /// Whether code is to be small: few sizes of tiles, and what is long in functions of its own.
-const SHORT: bool = cfg!(feature = "short");
+const SHORT: bool = cfg!(feature = "compact-code");
 
 const PACKED_ROWS: usize = if PACKS { 6 } else { 0 };
 
@@ -33,7 +32,6 @@ macro_rules! functions {
 }
 
 impl Simd for Portable {
-    type V = f32x4;
     type Mask = usize;
     type Half = Self;
     const LANES: usize = 4;
@@ -65,12 +63,6 @@ impl Simd for Portable {
         f()
     }
 
-    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> f32x4 {
-        f32x4::splat(x)
-    }
     #[inline(always)]
     fn mask(self, lanes: usize) -> usize {
         lanes
@@ -106,6 +98,17 @@ impl Simd for Portable {
                 write_lanes(p, v.to_array(), lanes);
             }
         }
+    }
+}
+
+impl Arithmetic for Portable {
+    type V = f32x4;
+
+    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32x4 {
+        f32x4::splat(x)
     }
     #[inline(always)]
     fn add(self, a: f32x4, b: f32x4) -> f32x4 {
@@ -165,6 +168,38 @@ impl Simd for Portable {
     fn exp2_int(self, t: f32x4) -> f32x4 {
         let bits: wide::u32x4 = bytemuck::cast(t);
         bytemuck::cast((bits << 23) + wide::u32x4::splat(1.0f32.to_bits()))
+    }
+}
+
+/// The first `lanes` numbers at `p`; the others are zero.
+///
+/// # Safety
+///
+/// So many are readable.
+#[inline(always)]
+pub(super) unsafe fn read_lanes<const N: usize>(p: *const f32, lanes: usize) -> [f32; N] {
+    let mut v = [0.0; N];
+    for (lane, x) in v.iter_mut().enumerate() {
+        if lane < lanes {
+            // SAFETY: the caller says that `lanes` numbers are readable.
+            *x = unsafe { p.add(lane).read() };
+        }
+    }
+    v
+}
+
+/// Writes the first `lanes` numbers to `p`.
+///
+/// # Safety
+///
+/// So many are writable.
+#[inline(always)]
+pub(super) unsafe fn write_lanes<const N: usize>(p: *mut f32, v: [f32; N], lanes: usize) {
+    for (lane, x) in v.into_iter().enumerate() {
+        if lane < lanes {
+            // SAFETY: the caller says that `lanes` numbers are writable.
+            unsafe { p.add(lane).write(x) }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! lanes.
 
 use super::math::{TANH_SMALL, tanh_large, tanh_small};
-use super::{Simd, Tiling};
+use super::{Arithmetic, Simd, Tiling, Weight};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
@@ -29,7 +29,6 @@ macro_rules! functions {
 }
 
 impl<const LONG: bool> Simd for Scalar<LONG> {
-    type V = f32;
     /// No mask: one lane is whole.
     type Mask = ();
     type Half = Scalar<false>;
@@ -54,12 +53,6 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
-    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> f32 {
-        x
-    }
     #[inline(always)]
     fn mask(self, _: usize) {}
     #[inline(always)]
@@ -81,6 +74,17 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
     unsafe fn store_masked(self, p: *mut f32, v: f32, (): ()) {
         // SAFETY: the caller says that one number is writable.
         unsafe { p.write(v) }
+    }
+}
+
+impl<const LONG: bool> Arithmetic for Scalar<LONG> {
+    type V = f32;
+
+    functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32 {
+        x
     }
     #[inline(always)]
     fn add(self, a: f32, b: f32) -> f32 {
@@ -137,9 +141,10 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
 pub(crate) const UNITS: usize = 16;
 
 impl<const LONG: bool> Scalar<LONG> {
-    /// Whether [`UNITS`] are, and [`accumulate_gates`](Self::accumulate_gates) takes so many.
-    pub(crate) const HAS_UNITS: bool =
-        LONG && cfg!(all(target_arch = "arm", target_abi = "eabihf"));
+    /// Whether [`UNITS`] are, and [`accumulate_gates`](Self::accumulate_gates) takes so many weights.
+    pub(crate) const fn has_units<W: Weight>() -> bool {
+        LONG && W::IS_F32 && cfg!(all(target_arch = "arm", target_abi = "eabihf"))
+    }
 
     /// `sums` of `N` units of the four gates, one, four or [`UNITS`], += x·W: `depth` numbers of `x`,
     /// and as many rows of `kernel`, `row` apart, with the gates `gate` apart.
@@ -147,17 +152,19 @@ impl<const LONG: bool> Scalar<LONG> {
     /// # Safety
     /// All these are readable.
     #[inline(never)]
-    pub(crate) unsafe fn accumulate_gates<const N: usize>(
+    pub(crate) unsafe fn accumulate_gates<W: Weight, const N: usize>(
         self,
         depth: usize,
         mut x: *const f32,
-        mut kernel: *const f32,
+        mut kernel: *const W,
         row: usize,
         gate: usize,
         sums: &mut [[f32; N]; 4],
     ) {
         #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
         if const { N == UNITS } {
+            // Only of `f32`.
+            let kernel = kernel.cast::<f32>();
             for (g, sums) in sums.iter_mut().enumerate() {
                 if let Some(sums) = sums.first_chunk_mut() {
                     // SAFETY: the caller's.
@@ -251,14 +258,18 @@ impl<const LONG: bool> Scalar<LONG> {
 /// # Safety
 /// `N` numbers, one or four, are readable at `kernel`.
 #[inline(always)]
-unsafe fn add_units<const N: usize>(x: f32, kernel: *const f32, mut sums: [f32; N]) -> [f32; N] {
+unsafe fn add_units<W: Weight, const N: usize>(
+    x: f32,
+    kernel: *const W,
+    mut sums: [f32; N],
+) -> [f32; N] {
     // SAFETY: the caller's.
     unsafe {
-        sums[0] += x * *kernel;
+        sums[0] += x * (*kernel).widen();
         if const { N == 4 } {
-            sums[1 % N] += x * *kernel.add(1);
-            sums[2 % N] += x * *kernel.add(2);
-            sums[3 % N] += x * *kernel.add(3);
+            sums[1 % N] += x * (*kernel.add(1)).widen();
+            sums[2 % N] += x * (*kernel.add(2)).widen();
+            sums[3 % N] += x * (*kernel.add(3)).widen();
         }
     }
     sums

@@ -1,12 +1,13 @@
-//! The native x86-64 levels: one-line operations over `core::arch`, and the
-//! trampoline that each level's kernels run in.
+//! The native x86-64 levels: one-line operations over `core::arch`, the trampoline that each level's
+//! kernels run in, and whether the processor and the operating system support them, without std, by
+//! CPUID and XGETBV (Intel SDM, volume 1, 14.3 and 15.2–15.4).
 
 #![allow(
     unused_unsafe,
     reason = "some operations need no instruction of the level"
 )]
 
-use super::{Simd, Tiling, Unrolled, math};
+use super::{Arithmetic, Simd, Tiling, Unrolled, math};
 use core::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -46,34 +47,14 @@ fn vectorize_avx2<R>(f: impl FnOnce() -> R) -> R {
 const SIGN: i32 = i32::MIN;
 const ONE: i32 = 1.0f32.to_bits() as i32;
 
-/// Operations of a level, one a line. The token proves that the processor has the instructions;
-/// what reads and writes memory has its caller's promise besides.
-macro_rules! operations {
-    ($($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($a: $t),*) $(-> $r)? {
-            // SAFETY: the token.
-            unsafe { $body }
-        }
-    )*};
-    (unsafe: $($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
-        #[inline(always)]
-        unsafe fn $name(self, $($a: $t),*) $(-> $r)? {
-            // SAFETY: the token, and the caller's promise.
-            unsafe { $body }
-        }
-    )*};
-}
-
 /// What 128 and 256 bits have in common, from the names of the intrinsics.
 macro_rules! vex {
-    ($token:ident, $lanes:literal, { $($own:tt)* }) => {
+    ($token:ident, $lanes:literal, { $($memory:tt)* }, { $($own:tt)* }) => {
         impl Simd for $token {
-            type V = Floats;
             type Half = Fma128;
             const LANES: usize = $lanes;
 
-            $($own)*
+            $($memory)*
 
             #[inline(always)]
             fn half(self) -> Fma128 {
@@ -94,6 +75,14 @@ macro_rules! vex {
             }
             operations! {
                 prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+            }
+        }
+
+        impl Arithmetic for $token {
+            type V = Floats;
+
+            $($own)*
+            operations! {
                 splat(x: f32) -> Floats = set1_ps(x);
                 add(a: Floats, b: Floats) -> Floats = add_ps(a, b);
                 sub(a: Floats, b: Floats) -> Floats = sub_ps(a, b);
@@ -177,37 +166,42 @@ mod xmm {
         _mm_slli_epi32 as slli_epi32, _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps,
         _mm_sub_ps as sub_ps,
     };
-    vex!(Fma128, 4, {
-        // Nothing is packed for rows that fit these. Four rows of a step make two vectors of 256 bits.
-        const TILING: Tiling = Tiling {
-            packed_rows: 0,
-            step_rows: 4,
-            ..Tiling::SIXTEEN_REGISTERS
-        };
-
-        in_pairs! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
-
-        // With the number of lanes: what the instruction for masks writes cannot be read
-        // again soon.
-        type Mask = (Integers, usize);
-        operations! {
-            mask(lanes: usize) -> Self::Mask =
-                (cmpgt_epi32(set1_epi32(lanes as i32), setr_epi32(0, 1, 2, 3)), lanes);
-        }
-        operations! { unsafe:
-            load_masked(p: *const f32, mask: Self::Mask) -> Floats = maskload_ps(p, mask.0);
-            store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
-                0 => {}
-                1 => _mm_store_ss(p, v),
-                2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
-                3 => {
-                    _mm_store_sd(p.cast(), _mm_castps_pd(v));
-                    _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
-                }
-                _ => storeu_ps(p, v),
+    vex!(
+        Fma128,
+        4,
+        {
+            // Nothing is packed for rows that fit these. Four rows of a step make two vectors of 256 bits.
+            const TILING: Tiling = Tiling {
+                packed_rows: 0,
+                step_rows: 4,
+                ..Tiling::SIXTEEN_REGISTERS
             };
+
+            // With the number of lanes: what the instruction for masks writes cannot be read
+            // again soon.
+            type Mask = (Integers, usize);
+            operations! {
+                mask(lanes: usize) -> Self::Mask =
+                    (cmpgt_epi32(set1_epi32(lanes as i32), setr_epi32(0, 1, 2, 3)), lanes);
+            }
+            operations! { unsafe:
+                load_masked(p: *const f32, mask: Self::Mask) -> Floats = maskload_ps(p, mask.0);
+                store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
+                    0 => {}
+                    1 => _mm_store_ss(p, v),
+                    2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
+                    3 => {
+                        _mm_store_sd(p.cast(), _mm_castps_pd(v));
+                        _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
+                    }
+                    _ => storeu_ps(p, v),
+                };
+            }
+        },
+        {
+            in_pairs! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
         }
-    });
+    );
 }
 
 mod ymm {
@@ -225,25 +219,29 @@ mod ymm {
         _mm256_slli_epi32 as slli_epi32, _mm256_sqrt_ps as sqrt_ps, _mm256_storeu_ps as storeu_ps,
         _mm256_sub_ps as sub_ps,
     };
-    vex!(Avx2, 8, {
-        const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
+    vex!(
+        Avx2,
+        8,
+        {
+            const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
 
-        type Mask = Integers;
-        operations! {
-            mask(lanes: usize) -> Integers = cmpgt_epi32(
-                set1_epi32(lanes as i32),
-                setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
-            );
-        }
-        operations! { unsafe:
-            load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
-            store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
-        }
-    });
+            type Mask = Integers;
+            operations! {
+                mask(lanes: usize) -> Integers = cmpgt_epi32(
+                    set1_epi32(lanes as i32),
+                    setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+                );
+            }
+            operations! { unsafe:
+                load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
+                store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
+            }
+        },
+        {}
+    );
 }
 
 impl Simd for Avx512 {
-    type V = __m512;
     type Mask = __mmask16;
     type Half = Avx2;
     const LANES: usize = 16;
@@ -279,6 +277,13 @@ impl Simd for Avx512 {
     operations! {
         mask(lanes: usize) -> __mmask16 = ((1u32 << lanes) - 1) as __mmask16;
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+    }
+}
+
+impl Arithmetic for Avx512 {
+    type V = __m512;
+
+    operations! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
@@ -311,4 +316,77 @@ fn opaque(mut rounds: usize) -> usize {
         core::arch::asm!("/* {} */", inout(reg) rounds, options(pure, nomem, nostack, preserves_flags));
     }
     rounds
+}
+
+/// Bits of XCR0: the operating system saves SSE and AVX registers.
+const YMM_STATE: u64 = 0b110;
+/// … and the opmask registers and all of the 512-bit ones.
+const ZMM_STATE: u64 = 0b1110_0110;
+
+const fn bit(word: u32, bit: u32) -> bool {
+    word >> bit & 1 == 1
+}
+
+/// Leaf 7's EBX, or zero where there is no leaf 7.
+#[allow(unused_unsafe, reason = "CPUID is a safe function in newer compilers")]
+fn extended_features() -> u32 {
+    // SAFETY: every x86-64 processor has CPUID.
+    unsafe {
+        if __cpuid(0).eax < 7 {
+            0
+        } else {
+            __cpuid_count(7, 0).ebx
+        }
+    }
+}
+
+/// Leaf 1's ECX.
+#[allow(unused_unsafe, reason = "CPUID is a safe function in newer compilers")]
+fn features() -> u32 {
+    // SAFETY: every x86-64 processor has CPUID with leaf 1.
+    unsafe { __cpuid(1).ecx }
+}
+
+/// Which registers the operating system saves; none without OSXSAVE.
+fn saved_registers() -> u64 {
+    #[target_feature(enable = "xsave")]
+    fn xcr0() -> u64 {
+        // SAFETY: register 0 exists wherever XGETBV does.
+        unsafe { _xgetbv(0) }
+    }
+    const OSXSAVE: u32 = 27;
+    if !bit(features(), OSXSAVE) {
+        return 0;
+    }
+    // SAFETY: OSXSAVE says that XGETBV may be used.
+    unsafe { xcr0() }
+}
+
+/// AVX2 and FMA, saved by the operating system.
+pub(super) fn avx2_and_fma() -> bool {
+    let (fma, avx, avx2) = (12, 28, 5);
+    bit(features(), fma)
+        && bit(features(), avx)
+        && bit(extended_features(), avx2)
+        && saved_registers() & YMM_STATE == YMM_STATE
+}
+
+/// AVX-512F, saved by the operating system.
+pub(super) fn avx512f() -> bool {
+    let avx512f = 16;
+    bit(extended_features(), avx512f) && saved_registers() & ZMM_STATE == ZMM_STATE
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    #[test]
+    fn agrees_with_std() {
+        assert_eq!(
+            super::avx2_and_fma(),
+            std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+        );
+        assert_eq!(super::avx512f(), std::is_x86_feature_detected!("avx512f"));
+    }
 }

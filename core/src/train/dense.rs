@@ -1,6 +1,6 @@
 //! The dense read-out y = x·W + b: forward and backward over rows.
 
-use crate::error::{ShapeError, check_len};
+use crate::error::{ArgumentError, check_len, check_lens};
 use crate::gemm::{Gemm, GemmArgs, Init, MatMut, MatRef, gemm_inline};
 use crate::layout::{Cut, DenseShape};
 use crate::simd::dispatch;
@@ -47,26 +47,36 @@ pub(crate) fn step_row<S: Gemm>(s: S, shape: DenseShape, params: &[f32], x: &[f3
     gemm_inline(s, forward_args(shape, 1, params, x, y, &mut []));
 }
 
-/// The gradients: `gradients` accumulates dW and db, rows from the last to the
-/// first; `dx` `[R, I]` is overwritten; `transposed` `[O, I]` is overwritten. `scratch` is room for
-/// the products.
+/// The buffers of [`backward`].
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// W `[I, O]` and b `[O]`.
+    pub params: &'a [f32],
+    /// The inputs `[R, I]`.
+    pub x: &'a [f32],
+    /// The gradient of the outputs `[R, O]`.
+    pub dy: &'a [f32],
+    /// dW and db, accumulated to.
+    pub gradients: &'a mut [f32],
+    /// The gradient of the inputs `[R, I]`, overwritten.
+    pub dx: &'a mut [f32],
+    /// Room for W transposed: [`DenseShape::kernel_len`].
+    pub workspace: &'a mut [f32],
+}
+
+/// [`backward`], with `scratch` as room for the products. Rows are taken from the last to the first.
 #[inline(always)]
 pub(crate) fn backward_rows<S: Gemm>(
     s: S,
     shape: DenseShape,
     rows: usize,
-    params: &[f32],
-    x: &[f32],
-    dy: &[f32],
-    gradients: &mut [f32],
-    dx: &mut [f32],
-    transposed: &mut [f32],
+    buffers: Backward,
     scratch: &mut [f32],
 ) {
     let DenseShape { inputs, outputs } = shape;
-    let (kernel, _) = params.cut(shape.kernel_len());
-    let (dkernel, dbias) = gradients.cut(shape.kernel_len());
-    let dy = MatRef::new(dy, rows, outputs);
+    let (kernel, _) = buffers.params.cut(shape.kernel_len());
+    let (dkernel, dbias) = buffers.gradients.cut(shape.kernel_len());
+    let dy = MatRef::new(buffers.dy, rows, outputs);
     let mut accumulate = |a: MatRef, c| {
         s.gemm(GemmArgs {
             a: a.reversed_rows().transposed(),
@@ -76,15 +86,16 @@ pub(crate) fn backward_rows<S: Gemm>(
             scratch: &mut *scratch,
         });
     };
-    accumulate(MatRef::new(x, rows, inputs), dkernel);
+    accumulate(MatRef::new(buffers.x, rows, inputs), dkernel);
     accumulate(MatRef::ones(rows, 1), dbias);
 
+    let transposed = buffers.workspace;
     s.transpose(&mut *transposed, MatRef::new(kernel, inputs, outputs));
     s.gemm(GemmArgs {
         a: dy,
         b: MatRef::new(transposed, outputs, inputs),
         init: Init::Zero,
-        c: MatMut::new(dx, rows, inputs),
+        c: MatMut::new(buffers.dx, rows, inputs),
         scratch,
     });
 }
@@ -94,11 +105,11 @@ pub(crate) fn backward_rows<S: Gemm>(
 /// ```
 /// use fused_lstm::{DenseShape, dense};
 ///
-/// let shape = DenseShape { inputs: 2, outputs: 1 };
+/// let shape = DenseShape::new(2, 1);
 /// let mut y = [0.0; 2];
 /// dense::forward(shape, 2, &[1.0, 2.0, 0.5], &[1.0, 1.0, 3.0, 0.0], &mut y)?;
 /// assert_eq!(y, [3.5, 3.5]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub fn forward(
     shape: DenseShape,
@@ -106,7 +117,7 @@ pub fn forward(
     params: &[f32],
     x: &[f32],
     y: &mut [f32],
-) -> Result<(), ShapeError> {
+) -> Result<(), ArgumentError> {
     shape.check()?;
     check_len("params", shape.params_len(), params.len())?;
     check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
@@ -115,39 +126,38 @@ pub fn forward(
     Ok(())
 }
 
-/// The gradients of [`forward`], from `dy` `[R, O]`.
-///
-/// `gradients` (as `params`) is accumulated to, `dx` `[R, I]` is overwritten, and
-/// `workspace` of [`DenseShape::kernel_len`] numbers holds nothing of use after.
+/// The gradients of [`forward`] over `rows` rows.
 ///
 /// ```
 /// use fused_lstm::{DenseShape, dense};
 ///
-/// let shape = DenseShape { inputs: 2, outputs: 1 };
-/// let (mut gradients, mut dx, mut workspace) = ([0.0; 3], [0.0; 2], [0.0; 2]);
-/// let (params, x, dy) = ([1.0, 2.0, 0.5], [3.0, 4.0], [10.0]);
-/// dense::backward(shape, 1, &params, &x, &dy, &mut gradients, &mut dx, &mut workspace)?;
+/// let (mut gradients, mut dx) = ([0.0; 3], [0.0; 2]);
+/// dense::backward(DenseShape::new(2, 1), 1, dense::Backward {
+///     params: &[1.0, 2.0, 0.5],
+///     x: &[3.0, 4.0],
+///     dy: &[10.0],
+///     gradients: &mut gradients,
+///     dx: &mut dx,
+///     workspace: &mut [0.0; 2],
+/// })?;
 /// assert_eq!(gradients, [30.0, 40.0, 10.0]);
 /// assert_eq!(dx, [10.0, 20.0]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub fn backward(
     shape: DenseShape,
     rows: usize,
-    params: &[f32],
-    x: &[f32],
-    dy: &[f32],
-    gradients: &mut [f32],
-    dx: &mut [f32],
-    workspace: &mut [f32],
-) -> Result<(), ShapeError> {
+    buffers: Backward<'_>,
+) -> Result<(), ArgumentError> {
     shape.check()?;
-    check_len("params", shape.params_len(), params.len())?;
-    check_len("x", rows.saturating_mul(shape.inputs), x.len())?;
-    check_len("dy", rows.saturating_mul(shape.outputs), dy.len())?;
-    check_len("gradients", shape.params_len(), gradients.len())?;
-    check_len("dx", rows.saturating_mul(shape.inputs), dx.len())?;
-    check_len("workspace", shape.kernel_len(), workspace.len())?;
-    dispatch!(s => backward_rows(s, shape, rows, params, x, dy, gradients, dx, workspace, &mut []));
+    check_lens(&[
+        ("params", shape.params_len(), buffers.params.len()),
+        ("x", rows.saturating_mul(shape.inputs), buffers.x.len()),
+        ("dy", rows.saturating_mul(shape.outputs), buffers.dy.len()),
+        ("gradients", shape.params_len(), buffers.gradients.len()),
+        ("dx", rows.saturating_mul(shape.inputs), buffers.dx.len()),
+        ("workspace", shape.kernel_len(), buffers.workspace.len()),
+    ])?;
+    dispatch!(s => backward_rows(s, shape, rows, buffers, &mut []));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Weights to start from.
 
-use crate::error::{ShapeError, check_len};
+use crate::error::{ArgumentError, check_len};
 use crate::layout::split::take;
 use crate::layout::{Cut, DenseShape, LayerShape, NetworkShape, Params};
 
@@ -41,7 +41,7 @@ pub(crate) fn dense(shape: DenseShape, params: &mut [f32], random: &mut impl FnM
 /// ```
 /// use fused_lstm::{NetworkShape, init};
 ///
-/// let shape = NetworkShape { inputs: 1, hidden: &[4], classes: None };
+/// let shape = NetworkShape::new(1, &[4]);
 /// let mut params = [0.0; 96];
 /// let mut seed = 1u32;
 /// init::glorot_uniform(shape, &mut params, || {
@@ -51,13 +51,13 @@ pub(crate) fn dense(shape: DenseShape, params: &mut [f32], random: &mut impl FnM
 /// let limit = (6.0f32 / 21.0).sqrt();
 /// assert!(params[..80].iter().all(|w| w.abs() <= limit));
 /// assert_eq!(params[80 + 8..80 + 12], [1.0; 4]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub fn glorot_uniform(
     shape: NetworkShape,
     params: &mut [f32],
     mut random: impl FnMut() -> f32,
-) -> Result<(), ShapeError> {
+) -> Result<(), ArgumentError> {
     shape.check()?;
     check_len("params", shape.params_len(), params.len())?;
     let mut rest = params;

@@ -11,10 +11,10 @@
 //! are, the error is that of a block. It is at most 4,096 roundings, 2.4e-4 of the loss; that of a
 //! million and of twenty million random rows is 2e-7.
 
-use crate::activation::exp_in_place;
-use crate::error::{ShapeError, check_len};
+use crate::activation::{ExpInPlace, exp_in_place};
+use crate::error::{ArgumentError, check_len};
 use crate::layout::split::exact_chunks;
-use crate::simd::map::{Block, CHAINS, Elementwise, for_each_block, sum_of_squares};
+use crate::simd::map::{CHAINS, for_each_block, sum_of_squares};
 use crate::simd::{Simd, dispatch_inline};
 
 /// The label of a row that does not count, as that of padding. No class has this number.
@@ -27,7 +27,7 @@ use crate::simd::{Simd, dispatch_inline};
 /// assert!((loss - core::f32::consts::LN_2).abs() < 1e-7); // the first row's
 /// assert_eq!(dlogits, [0.5, -0.5, 0.0, 0.0]);
 /// assert_eq!(logits, [0.5; 4]); // both softmaxes
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub const IGNORE: u32 = u32::MAX;
 
@@ -71,11 +71,11 @@ pub(crate) fn softmax_rows<S: Simd>(s: S, classes: usize, logits: &mut [f32]) {
         return;
     }
     for row in exact_chunks(&mut *logits, classes) {
-        shift(row);
+        subtract_max(row);
     }
-    for_each_block(s, logits.len(), &mut Exp(logits));
+    for_each_block(s, logits.len(), &mut ExpInPlace(logits));
     for row in exact_chunks(&mut *logits, classes) {
-        let total = 1.0 + rest_of(row);
+        let total = 1.0 + sum_without_max(row);
         for p in row {
             *p /= total;
         }
@@ -85,7 +85,7 @@ pub(crate) fn softmax_rows<S: Simd>(s: S, classes: usize, logits: &mut [f32]) {
 /// Subtracts the largest number of the row from all of them. A NaN is passed
 /// over here, stays NaN, and makes the sum of the row NaN.
 #[inline(always)]
-fn shift(row: &mut [f32]) {
+fn subtract_max(row: &mut [f32]) {
     let mut largest = f32::NEG_INFINITY;
     for &z in row.iter() {
         if z > largest {
@@ -100,7 +100,7 @@ fn shift(row: &mut [f32]) {
 /// The sum of the row but for the first one that is 1, which is the exponential
 /// of the largest logit.
 #[inline(always)]
-fn rest_of(row: &[f32]) -> f32 {
+fn sum_without_max(row: &[f32]) -> f32 {
     let (mut sum, mut seen) = (0.0, false);
     for &e in row {
         if e == 1.0 && !seen {
@@ -112,18 +112,8 @@ fn rest_of(row: &[f32]) -> f32 {
     sum
 }
 
-struct Exp<'a>(&'a mut [f32]);
-
-impl Elementwise for Exp<'_> {
-    #[inline(always)]
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
-        let x = at.load(self.0);
-        at.store(self.0, s.exp(x));
-    }
-}
-
 /// A product that leaves room for one more row of all the classes that a label can name.
-const LARGE: f32 = (1u128 << 64) as f32;
+const PRODUCT_LIMIT: f32 = (1u128 << 64) as f32;
 
 /// The loss of a network's outputs, in a training step.
 pub(crate) trait Loss {
@@ -150,7 +140,7 @@ pub(crate) fn cross_entropy_rows(
     dlogits: &mut [f32],
 ) -> f32 {
     // Two classes are as good as a constant where code need not be small.
-    if classes == 2 && !cfg!(feature = "short") {
+    if classes == 2 && !cfg!(feature = "compact-code") {
         cross_entropy(2, logits, labels, dlogits)
     } else {
         cross_entropy(classes, logits, labels, dlogits)
@@ -167,7 +157,7 @@ fn cross_entropy(classes: usize, logits: &mut [f32], labels: &[u32], dlogits: &m
     let mut counted = 0usize;
     let rows = exact_chunks(&mut *logits, classes).zip(exact_chunks(&mut *dlogits, classes));
     for ((z, dz), &label) in rows.zip(labels) {
-        shift(z);
+        subtract_max(z);
         counted += usize::from(label != IGNORE);
         if let (Some(dz), Some(&z)) = (dz.first_mut(), z.get(label as usize)) {
             *dz = z;
@@ -179,19 +169,19 @@ fn cross_entropy(classes: usize, logits: &mut [f32], labels: &[u32], dlogits: &m
     let mut total = Blocks::default();
     let mut loss = 0.0;
     // Π (1 + rest) − 1: one logarithm for as many rows as fit.
-    let mut grown = 0.0;
+    let mut product_minus_one = 0.0;
     let rows = exact_chunks(&mut *logits, classes).zip(exact_chunks(&mut *dlogits, classes));
     for (row, ((p, dz), &label)) in rows.zip(labels).enumerate() {
         if row % BLOCK_ROWS == 0 {
-            total.add(loss + libm::log1pf(grown));
-            (loss, grown) = (0.0, 0.0);
+            total.add(loss + libm::log1pf(product_minus_one));
+            (loss, product_minus_one) = (0.0, 0.0);
         }
-        let rest = rest_of(p);
+        let rest = sum_without_max(p);
         if label != IGNORE {
-            grown += rest + grown * rest;
-            if grown > LARGE {
-                loss += libm::log1pf(grown);
-                grown = 0.0;
+            product_minus_one += rest + product_minus_one * rest;
+            if product_minus_one > PRODUCT_LIMIT {
+                loss += libm::log1pf(product_minus_one);
+                product_minus_one = 0.0;
             }
             loss -= dz.first().copied().unwrap_or(0.0);
         }
@@ -205,7 +195,7 @@ fn cross_entropy(classes: usize, logits: &mut [f32], labels: &[u32], dlogits: &m
             };
         }
     }
-    total.add(loss + libm::log1pf(grown));
+    total.add(loss + libm::log1pf(product_minus_one));
     if counted == 0 {
         return 0.0;
     }
@@ -214,10 +204,10 @@ fn cross_entropy(classes: usize, logits: &mut [f32], labels: &[u32], dlogits: &m
 
 /// Refuses a label that is neither a class nor [`IGNORE`].
 #[inline(always)]
-pub(crate) fn check_labels(classes: usize, labels: &[u32]) -> Result<(), ShapeError> {
+pub(crate) fn check_labels(classes: usize, labels: &[u32]) -> Result<(), ArgumentError> {
     for (row, &label) in labels.iter().enumerate() {
         if label != IGNORE && label as usize >= classes {
-            return Err(ShapeError::Label {
+            return Err(ArgumentError::Label {
                 row,
                 label,
                 classes,
@@ -233,11 +223,11 @@ pub(crate) fn check_labels(classes: usize, labels: &[u32]) -> Result<(), ShapeEr
 /// let mut rows = [0.0, 0.0, 100.0, -100.0];
 /// fused_lstm::loss::softmax(2, &mut rows)?;
 /// assert_eq!(rows, [0.5, 0.5, 1.0, 0.0]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
-pub fn softmax(classes: usize, logits: &mut [f32]) -> Result<(), ShapeError> {
+pub fn softmax(classes: usize, logits: &mut [f32]) -> Result<(), ArgumentError> {
     if classes == 0 {
-        return Err(ShapeError::Zero { what: "classes" });
+        return Err(ArgumentError::Zero { what: "classes" });
     }
     check_len(
         "logits",
@@ -264,19 +254,19 @@ pub fn softmax(classes: usize, logits: &mut [f32]) -> Result<(), ShapeError> {
 /// assert!((loss - core::f32::consts::LN_2).abs() < 1e-7);
 /// assert_eq!(logits, [0.5, 0.5]);
 /// assert_eq!(dlogits, [0.5, -0.5]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub fn softmax_cross_entropy(
     classes: usize,
     logits: &mut [f32],
     labels: &[u32],
     dlogits: &mut [f32],
-) -> Result<f32, ShapeError> {
+) -> Result<f32, ArgumentError> {
     if classes == 0 {
-        return Err(ShapeError::Zero { what: "classes" });
+        return Err(ArgumentError::Zero { what: "classes" });
     }
     if labels.is_empty() {
-        return Err(ShapeError::Zero { what: "labels" });
+        return Err(ArgumentError::Zero { what: "labels" });
     }
     check_len("logits", labels.len().saturating_mul(classes), logits.len())?;
     check_len("dlogits", logits.len(), dlogits.len())?;
@@ -291,9 +281,9 @@ pub fn softmax_cross_entropy(
 /// let mut dy = [0.0; 2];
 /// let loss = fused_lstm::loss::mean_squared_error(&[1.0, 5.0], &[1.0, 3.0], &mut dy)?;
 /// assert_eq!((loss, dy), (2.0, [0.0, 2.0]));
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
-pub fn mean_squared_error(y: &[f32], target: &[f32], dy: &mut [f32]) -> Result<f32, ShapeError> {
+pub fn mean_squared_error(y: &[f32], target: &[f32], dy: &mut [f32]) -> Result<f32, ArgumentError> {
     squared_error(1, y, target, None, dy)
 }
 
@@ -310,7 +300,7 @@ pub fn mean_squared_error(y: &[f32], target: &[f32], dy: &mut [f32]) -> Result<f
 /// let mut dy = [0.5; 4];
 /// let loss = masked_mean_squared_error(2, &y, &target, &[true, false], &mut dy)?;
 /// assert_eq!((loss, dy), (2.0, [0.0, 2.0, 0.0, 0.0]));
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 pub fn masked_mean_squared_error(
     outputs: usize,
@@ -318,9 +308,9 @@ pub fn masked_mean_squared_error(
     target: &[f32],
     mask: &[bool],
     dy: &mut [f32],
-) -> Result<f32, ShapeError> {
+) -> Result<f32, ArgumentError> {
     if outputs == 0 {
-        return Err(ShapeError::Zero { what: "outputs" });
+        return Err(ArgumentError::Zero { what: "outputs" });
     }
     check_len("y", mask.len().saturating_mul(outputs), y.len())?;
     squared_error(outputs, y, target, Some(bytemuck::cast_slice(mask)), dy)
@@ -332,9 +322,9 @@ fn squared_error(
     target: &[f32],
     mask: Option<&[u8]>,
     dy: &mut [f32],
-) -> Result<f32, ShapeError> {
+) -> Result<f32, ArgumentError> {
     if y.is_empty() {
-        return Err(ShapeError::Zero { what: "y" });
+        return Err(ArgumentError::Zero { what: "y" });
     }
     check_len("target", y.len(), target.len())?;
     check_len("dy", y.len(), dy.len())?;

@@ -6,7 +6,7 @@
 //! slots are set with `init_slots`. `step` counts the updates from 1.
 //!
 //! An update that would leave numbers from which no training goes on is refused with
-//! [`ShapeError::NotFinite`] before a weight or a slot has changed: if a gradient is not finite
+//! [`ArgumentError::NotFinite`] before a weight or a slot has changed: if a gradient is not finite
 //! (`"gradients"`), if a new slot might not be (`"slots"`: the square of a gradient of 2e19 is
 //! infinite), and for [`Sgd`] and [`Momentum`], whose step grows with the gradient, if a new
 //! weight might not be (`"params"`). The steps of the others are bounded by the learning rate. What
@@ -23,13 +23,14 @@
 //! | [`RmsProp`] | mean square starts at 1, epsilon 1e-10 inside the root, decay 0.9 | starts at 0, epsilon 1e-8 outside, decay 0.99 |
 //! | [`Momentum`] | the same | the same, without dampening |
 
-use crate::error::ShapeError;
+use crate::error::ArgumentError;
 use crate::layout::Cut;
 use crate::simd::map::{Block, Elementwise, for_each_block, sum_of_scaled_squares};
-use crate::simd::{Simd, dispatch_inline};
+use crate::simd::{Arithmetic, Simd, dispatch_inline};
 
 /// Plain gradient descent: w −= η·g. No slots.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sgd {
     /// η.
     pub learning_rate: f32,
@@ -38,6 +39,7 @@ pub struct Sgd {
 /// Gradient descent with momentum: a = μ·a + g, then w −= η·a, or with Nesterov's
 /// look ahead w −= η·(g + μ·a). One slot, a, from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Momentum {
     /// η.
     pub learning_rate: f32,
@@ -49,6 +51,7 @@ pub struct Momentum {
 
 /// Adagrad (Duchi et al. 2011): a += g², w −= η·g / (√a + ε). One slot, a.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Adagrad {
     /// η.
     pub learning_rate: f32,
@@ -56,6 +59,32 @@ pub struct Adagrad {
     pub initial_accumulator: f32,
     /// ε.
     pub epsilon: f32,
+}
+
+impl Sgd {
+    /// `tf.train.GradientDescentOptimizer(learning_rate)`, `torch.optim.SGD(lr=learning_rate)`.
+    pub const fn new(learning_rate: f32) -> Self {
+        Self { learning_rate }
+    }
+}
+
+impl Momentum {
+    /// `tf.train.MomentumOptimizer(learning_rate, momentum)`,
+    /// `torch.optim.SGD(lr=learning_rate, momentum=momentum)`.
+    pub const fn new(learning_rate: f32, momentum: f32) -> Self {
+        Self {
+            learning_rate,
+            momentum,
+            nesterov: false,
+        }
+    }
+    /// The same with Nesterov's look ahead.
+    pub const fn nesterov(self) -> Self {
+        Self {
+            nesterov: true,
+            ..self
+        }
+    }
 }
 
 impl Adagrad {
@@ -88,6 +117,7 @@ impl Adagrad {
 /// The fields hold 1−β and not β: in `f32` 1 − 0.999 is not 0.001, TensorFlow
 /// takes the one and PyTorch the other, and v differs by 1.3e-5 of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Adam {
     /// η.
     pub learning_rate: f32,
@@ -139,6 +169,7 @@ impl Adam {
 /// s += (1−ρ)·(g²−s), then a = μ·a + η·g / √(s+ε), or g / (√s + ε) unless
 /// `epsilon_inside`, then w −= a.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RmsProp {
     /// η.
     pub learning_rate: f32,
@@ -192,9 +223,10 @@ impl RmsProp {
 /// let moved = 0.3 * 0.5 / (0.1f32 + 0.25).sqrt();
 /// assert!((params[0] - (1.0 - moved)).abs() < 1e-7);
 /// assert_eq!(slots, [0.35, 0.35]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Optimizer {
     /// Plain gradient descent.
     Sgd(Sgd),
@@ -242,13 +274,13 @@ impl Optimizer {
     /// update is refused. `step` is 1 for the first update; only [`Adam`] looks at it.
     ///
     /// ```
-    /// use fused_lstm::ShapeError;
+    /// use fused_lstm::ArgumentError;
     /// use fused_lstm::optimizer::{Adagrad, Optimizer};
     ///
     /// let optimizer = Optimizer::Adagrad(Adagrad::tensorflow(0.3));
     /// let (mut params, mut slots) = ([1.0], [0.1]);
     /// let refused = optimizer.update(1, &mut params, &[2e19], &mut slots); // its square is infinite
-    /// assert_eq!(refused, Err(ShapeError::NotFinite { what: "slots" }));
+    /// assert_eq!(refused, Err(ArgumentError::NotFinite { what: "slots" }));
     /// assert_eq!((params, slots), ([1.0], [0.1]));
     /// ```
     pub fn update(
@@ -257,7 +289,7 @@ impl Optimizer {
         params: &mut [f32],
         gradients: &[f32],
         slots: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         match self {
             Self::Sgd(o) => o.update(params, gradients),
             Self::Momentum(o) => o.update(params, gradients, slots),
@@ -279,7 +311,7 @@ struct Update<'a, R> {
 /// One optimizer's formula: new parameters and slots.
 trait Rule: Copy {
     const SLOTS: usize;
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]);
+    fn apply<A: Arithmetic>(self, s: A, w: A::V, g: A::V, slots: [A::V; 2]) -> (A::V, [A::V; 2]);
 
     /// What might not be finite after an update, from the largest magnitudes of a gradient and a
     /// slot. Most slots are sums of squares, and bound the step.
@@ -303,7 +335,7 @@ fn largest(values: &[f32]) -> f32 {
 
 impl<R: Rule> Elementwise for Update<'_, R> {
     #[inline(always)]
-    fn block<S: Simd, const FULL: bool>(&mut self, s: S, at: Block<S, FULL>) {
+    fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let mut slots = [s.splat(0.0); 2];
         for (v, slot) in slots.iter_mut().zip(&self.slots).take(R::SLOTS) {
             *v = at.load(slot);
@@ -322,13 +354,18 @@ impl<R: Rule> Elementwise for Update<'_, R> {
 /// rules, where code must be small.
 #[cold]
 #[inline(never)]
-fn wrong_length(params: &[f32], gradients: &[f32], slots_len: usize, slots: &[f32]) -> ShapeError {
+fn wrong_length(
+    params: &[f32],
+    gradients: &[f32],
+    slots_len: usize,
+    slots: &[f32],
+) -> ArgumentError {
     let (what, expected, got) = if gradients.len() == params.len() {
         ("slots", slots_len, slots.len())
     } else {
         ("gradients", params.len(), gradients.len())
     };
-    ShapeError::Length {
+    ArgumentError::Length {
         what,
         expected,
         got,
@@ -340,7 +377,7 @@ fn run<R: Rule>(
     params: &mut [f32],
     gradients: &[f32],
     slots: &mut [f32],
-) -> Result<(), ShapeError> {
+) -> Result<(), ArgumentError> {
     let slots_len = R::SLOTS.saturating_mul(params.len());
     if gradients.len() != params.len() || slots.len() != slots_len {
         return Err(wrong_length(params, gradients, slots_len, slots));
@@ -352,7 +389,7 @@ fn run<R: Rule>(
         Some("gradients")
     };
     if let Some(what) = lost {
-        return Err(ShapeError::NotFinite { what });
+        return Err(ArgumentError::NotFinite { what });
     }
     let (first, second) = slots.cut(if R::SLOTS == 0 { 0 } else { params.len() });
     let len = params.len();
@@ -373,11 +410,11 @@ impl Sgd {
     ///
     /// ```
     /// let mut params = [1.0];
-    /// fused_lstm::optimizer::Sgd { learning_rate: 0.5 }.update(&mut params, &[1.0])?;
+    /// fused_lstm::optimizer::Sgd::new(0.5).update(&mut params, &[1.0])?;
     /// assert_eq!(params, [0.5]);
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
-    pub fn update(&self, params: &mut [f32], gradients: &[f32]) -> Result<(), ShapeError> {
+    pub fn update(&self, params: &mut [f32], gradients: &[f32]) -> Result<(), ArgumentError> {
         run(*self, params, gradients, &mut [])
     }
 }
@@ -389,7 +426,7 @@ impl Rule for Sgd {
         (!fits(largest(params) + step.abs())).then_some("params")
     }
     #[inline(always)]
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, slots: [S::V; 2]) -> (S::V, [S::V; 2]) {
+    fn apply<A: Arithmetic>(self, s: A, w: A::V, g: A::V, slots: [A::V; 2]) -> (A::V, [A::V; 2]) {
         (s.fma(s.splat(-self.learning_rate), g, w), slots)
     }
 }
@@ -399,18 +436,18 @@ impl Momentum {
     ///
     /// ```
     /// use fused_lstm::optimizer::Momentum;
-    /// let momentum = Momentum { learning_rate: 0.5, momentum: 0.5, nesterov: false };
+    /// let momentum = Momentum::new(0.5, 0.5);
     /// let (mut params, mut slots) = ([1.0], [2.0]);
     /// momentum.update(&mut params, &[1.0], &mut slots)?;
     /// assert_eq!((params, slots), ([0.0], [2.0]));
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn update(
         &self,
         params: &mut [f32],
         gradients: &[f32],
         slots: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         run(*self, params, gradients, slots)
     }
 }
@@ -432,7 +469,13 @@ impl Rule for Momentum {
         (!fits(largest(params) + step.abs())).then_some("params")
     }
     #[inline(always)]
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+    fn apply<A: Arithmetic>(
+        self,
+        s: A,
+        w: A::V,
+        g: A::V,
+        [a, unused]: [A::V; 2],
+    ) -> (A::V, [A::V; 2]) {
         let momentum = s.splat(self.momentum);
         let a = s.fma(momentum, a, g);
         let direction = if self.nesterov {
@@ -455,14 +498,14 @@ impl Adagrad {
     /// let (mut params, mut slots) = ([1.0], [0.0]);
     /// Adagrad::pytorch(0.25).update(&mut params, &[2.0], &mut slots)?;
     /// assert_eq!((params, slots), ([0.75], [4.0]));
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn update(
         &self,
         params: &mut [f32],
         gradients: &[f32],
         slots: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         run(*self, params, gradients, slots)
     }
 }
@@ -470,7 +513,13 @@ impl Adagrad {
 impl Rule for Adagrad {
     const SLOTS: usize = 1;
     #[inline(always)]
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [a, unused]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+    fn apply<A: Arithmetic>(
+        self,
+        s: A,
+        w: A::V,
+        g: A::V,
+        [a, unused]: [A::V; 2],
+    ) -> (A::V, [A::V; 2]) {
         let a = s.fma(g, g, a);
         let root = s.add(s.sqrt(a), s.splat(self.epsilon));
         let step = s.div(s.mul(s.splat(self.learning_rate), g), root);
@@ -487,7 +536,7 @@ impl Adam {
     /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
     /// Adam::pytorch(0.25).update(1, &mut params, &[3.0], &mut slots)?;
     /// assert!((params[0] - 0.75).abs() < 1e-6); // the first step is the learning rate
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn update(
         &self,
@@ -495,7 +544,7 @@ impl Adam {
         params: &mut [f32],
         gradients: &[f32],
         slots: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         // 1 − βᵗ, without the cancellation.
         let correction =
             |one_minus_beta: f32| -libm::expm1f(step.max(1) as f32 * libm::log1pf(-one_minus_beta));
@@ -532,7 +581,7 @@ struct AdamRule {
 impl Rule for AdamRule {
     const SLOTS: usize = 2;
     #[inline(always)]
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [m, v]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+    fn apply<A: Arithmetic>(self, s: A, w: A::V, g: A::V, [m, v]: [A::V; 2]) -> (A::V, [A::V; 2]) {
         let m = s.fma(s.splat(self.one_minus_beta1), s.sub(g, m), m);
         let v = s.fma(s.splat(self.one_minus_beta2), s.sub(s.mul(g, g), v), v);
         let root = s.fma(s.sqrt(v), s.splat(self.root_scale), s.splat(self.epsilon));
@@ -550,14 +599,14 @@ impl RmsProp {
     /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
     /// rms.update(&mut params, &[2.0], &mut slots)?;
     /// assert_eq!((params, slots), ([0.75], [4.0, 0.25]));
-    /// # Ok::<(), fused_lstm::ShapeError>(())
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
     /// ```
     pub fn update(
         &self,
         params: &mut [f32],
         gradients: &[f32],
         slots: &mut [f32],
-    ) -> Result<(), ShapeError> {
+    ) -> Result<(), ArgumentError> {
         run(*self, params, gradients, slots)
     }
 }
@@ -565,7 +614,13 @@ impl RmsProp {
 impl Rule for RmsProp {
     const SLOTS: usize = 2;
     #[inline(always)]
-    fn apply<S: Simd>(self, s: S, w: S::V, g: S::V, [square, a]: [S::V; 2]) -> (S::V, [S::V; 2]) {
+    fn apply<A: Arithmetic>(
+        self,
+        s: A,
+        w: A::V,
+        g: A::V,
+        [square, a]: [A::V; 2],
+    ) -> (A::V, [A::V; 2]) {
         let change = s.sub(s.mul(g, g), square);
         let square = s.fma(s.splat(1.0 - self.decay), change, square);
         let epsilon = s.splat(self.epsilon);
@@ -586,8 +641,8 @@ impl Rule for RmsProp {
 ///
 /// The squares may be beyond the range of `f32` as long as the gradients are not; the norm that is
 /// given is infinite if it is itself beyond. Gradients that are not finite are refused with
-/// [`ShapeError::NotFinite`], a `clip_norm` that is not above zero with
-/// [`ShapeError::NotPositive`], and `gradients` stays as it was.
+/// [`ArgumentError::NotFinite`], a `clip_norm` that is not above zero with
+/// [`ArgumentError::NotPositive`], and `gradients` stays as it was.
 ///
 /// ```
 /// use fused_lstm::optimizer::clip_by_global_norm;
@@ -600,19 +655,19 @@ impl Rule for RmsProp {
 /// let mut gradients = [2e19, 0.0];
 /// assert_eq!(clip_by_global_norm(&mut gradients, 1.0)?, 2e19);
 /// assert_eq!(gradients, [1.0, 0.0]);
-/// # Ok::<(), fused_lstm::ShapeError>(())
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
-pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
+pub fn clip_by_global_norm(gradients: &mut [f32], clip_norm: f32) -> Result<f32, ArgumentError> {
     // NaN is not above zero either.
     if clip_norm > 0.0 {
         dispatch_inline!(s => clip(s, gradients, clip_norm))
     } else {
-        Err(ShapeError::NotPositive { what: "clip_norm" })
+        Err(ArgumentError::NotPositive { what: "clip_norm" })
     }
 }
 
 #[inline(always)]
-fn clip<S: Simd>(s: S, gradients: &mut [f32], clip_norm: f32) -> Result<f32, ShapeError> {
+fn clip<S: Simd>(s: S, gradients: &mut [f32], clip_norm: f32) -> Result<f32, ArgumentError> {
     /// Times this the square of the largest number, and times its inverse that of the
     /// smallest, is well within the range of `f32`.
     const DOWN: f32 = 1.0 / UP;
@@ -630,7 +685,7 @@ fn clip<S: Simd>(s: S, gradients: &mut [f32], clip_norm: f32) -> Result<f32, Sha
         (scale, unscale) = if sum < SMALL { (UP, DOWN) } else { (DOWN, UP) };
     };
     if !sum.is_finite() {
-        return Err(ShapeError::NotFinite { what: "gradients" });
+        return Err(ArgumentError::NotFinite { what: "gradients" });
     }
     let scaled_norm = libm::sqrtf(sum);
     let norm = scaled_norm * unscale;

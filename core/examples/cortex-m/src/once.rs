@@ -1,4 +1,4 @@
-//! Static memory that is lent out once, for good.
+//! Static memory that is lent out once.
 
 #![allow(unsafe_code)]
 

@@ -2,8 +2,11 @@
 
 use fused_lstm::{Aligned, Classifier, Dense, Lstm, Stack};
 
-/// The network: its sizes.
-pub type Net = Classifier<Stack<Stack<Lstm<1, 4>, Lstm<4, 4>>, Lstm<4, 4>>, 4, 2>;
+/// The LSTM layers: their sizes.
+pub type Layers = Stack<Stack<Lstm<1, 4>, Lstm<4, 4>>, Lstm<4, 4>>;
+
+/// The network.
+pub type Net = Classifier<Layers, 4, 2>;
 
 /// Its weights.
 pub static NET: Aligned<Net> = Aligned(Classifier {

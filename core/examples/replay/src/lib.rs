@@ -15,16 +15,10 @@ pub mod recorded;
 mod stream;
 mod training;
 
-pub use echo::{NET, Net};
+pub use echo::{Layers, NET, Net};
 pub use random::Random;
 pub use stream::Stream;
 pub use training::{STEPS, Training};
-
-/// The layers of the echo network: three of four units.
-pub type Layers = fused_lstm::Stack<
-    fused_lstm::Stack<fused_lstm::Lstm<1, 4>, fused_lstm::Lstm<4, 4>>,
-    fused_lstm::Lstm<4, 4>,
->;
 
 /// Steps by which the bits come back.
 pub const DELAY: usize = 3;

@@ -1,7 +1,7 @@
 //! Inference bit by bit.
 
 use crate::{DELAY, Hash, Layers, Net, Random};
-use fused_lstm::{Flat, Network};
+use fused_lstm::{Buffers, Flat};
 
 /// The trained network on a stream of bits.
 pub struct Stream {
@@ -9,9 +9,9 @@ pub struct Stream {
     /// The bits of the last steps, the newest first.
     bits: [u32; DELAY],
     x: [[[f32; 1]; 1]; 1],
-    state: <Layers as Network>::State<1>,
+    state: <Layers as Buffers>::State<1>,
     y: [[[f32; 4]; 1]; 1],
-    scratch: <Layers as Network>::Scratch<1, 1>,
+    scratch: <Layers as Buffers>::Scratch<1, 1>,
     probabilities: [[[f32; 2]; 1]; 1],
     /// The steps whose prediction was the bit three steps before, but for the first three.
     pub right: u32,

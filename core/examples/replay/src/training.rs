@@ -3,7 +3,7 @@
 
 use crate::{DELAY, Hash, Layers, Net, Random};
 use fused_lstm::optimizer::Adagrad;
-use fused_lstm::{ClassifierWorkspace, Flat, Network, ShapeError};
+use fused_lstm::{ArgumentError, Buffers, ClassifierWorkspace, Flat};
 
 /// Time steps of a training step.
 pub const STEPS: usize = 15;
@@ -16,9 +16,9 @@ pub struct Training<const B: usize> {
     net: Net,
     gradients: Net,
     accumulators: Net,
-    state: <Layers as Network>::State<B>,
-    cache: <Layers as Network>::Cache<STEPS, B>,
-    workspace: ClassifierWorkspace<<Layers as Network>::Workspace<STEPS, B>, STEPS, B, 4, 2>,
+    state: <Layers as Buffers>::State<B>,
+    cache: <Layers as Buffers>::Cache<STEPS, B>,
+    workspace: ClassifierWorkspace<<Layers as Buffers>::Workspace<STEPS, B>, STEPS, B, 4, 2>,
     x: [[[f32; 1]; B]; STEPS],
     labels: [[u32; B]; STEPS],
     probabilities: [[[f32; 2]; B]; STEPS],
@@ -75,7 +75,7 @@ impl<const B: usize> Training<B> {
     }
 
     /// One training step on what was read: gives the loss.
-    pub fn learn(&mut self) -> Result<f32, ShapeError> {
+    pub fn learn(&mut self) -> Result<f32, ArgumentError> {
         self.gradients.as_flat_mut().fill(0.0);
         let loss = self.net.loss_gradient::<STEPS, B>(
             &self.x,
@@ -95,7 +95,7 @@ impl<const B: usize> Training<B> {
     }
 
     /// [`read`](Self::read) and [`learn`](Self::learn), so many times.
-    pub fn run(&mut self, steps: u32) -> Result<(), ShapeError> {
+    pub fn run(&mut self, steps: u32) -> Result<(), ArgumentError> {
         for _ in 0..steps {
             self.read();
             let loss = self.learn()?;

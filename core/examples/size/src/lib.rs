@@ -3,7 +3,7 @@
 #![no_std]
 #![allow(unsafe_code)]
 
-use fused_lstm::Network;
+use fused_lstm::Buffers;
 use fused_lstm_replay::{Layers, Net, Training};
 
 #[panic_handler]
@@ -17,10 +17,10 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 pub extern "C" fn echo_step(
     net: &Net,
     x: &[[[f32; 1]; 1]; 1],
-    state: &mut <Layers as Network>::State<1>,
+    state: &mut <Layers as Buffers>::State<1>,
     y: &mut [[[f32; 4]; 1]; 1],
     probabilities: &mut [[[f32; 2]; 1]; 1],
-    scratch: &mut <Layers as Network>::Scratch<1, 1>,
+    scratch: &mut <Layers as Buffers>::Scratch<1, 1>,
 ) {
     net.infer::<1, 1>(x, state, y, probabilities, scratch);
 }

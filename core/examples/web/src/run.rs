@@ -2,7 +2,7 @@
 //! before.
 
 use crate::settings::{Lengths, Settings};
-use fused_lstm::{Model, init};
+use fused_lstm::{LossGradient, Model, init};
 use fused_lstm_replay::{Hash, Random};
 
 /// A run but for its buffers.
@@ -91,16 +91,7 @@ impl Run {
         buffers.gradients.fill(0.0);
         let loss = Model::new(self.settings.shape(), buffers.params)
             .ok()?
-            .loss_gradient(
-                self.settings.extent,
-                buffers.x,
-                buffers.labels,
-                buffers.state,
-                buffers.gradients,
-                buffers.probabilities,
-                buffers.cache,
-                buffers.workspace,
-            )
+            .loss_gradient(self.settings.extent, buffers.labels, LossGradient { x: buffers.x, state: buffers.state, gradients: buffers.gradients, outputs: buffers.probabilities, cache: buffers.cache, workspace: buffers.workspace })
             .ok()?;
         self.updates = self.updates.saturating_add(1);
         self.settings

@@ -85,12 +85,8 @@ impl Settings {
             return Err(Status::LearningRate);
         }
         let optimizer = match optimizer {
-            0 => Optimizer::Sgd(Sgd { learning_rate }),
-            1 => Optimizer::Momentum(Momentum {
-                learning_rate,
-                momentum: 0.9,
-                nesterov: false,
-            }),
+            0 => Optimizer::Sgd(Sgd::new(learning_rate)),
+            1 => Optimizer::Momentum(Momentum::new(learning_rate, 0.9)),
             2 => Optimizer::Adagrad(Adagrad::tensorflow(learning_rate)),
             3 => Optimizer::Adam(Adam::tensorflow(learning_rate)),
             4 => Optimizer::RmsProp(RmsProp::tensorflow(learning_rate)),
@@ -115,11 +111,7 @@ impl Settings {
             .hidden
             .split_at_checked(self.layers)
             .unwrap_or_default();
-        NetworkShape {
-            inputs: 1,
-            hidden,
-            classes: Some(CLASSES),
-        }
+        NetworkShape::new(1, hidden).with_head(CLASSES)
     }
 
     /// How long every buffer is.
