@@ -3,6 +3,7 @@
 use crate::gemm::{Gemm, GemmArgs, Init, MatMut, MatRef};
 use crate::layout::split::{copy_prefix, div_or_zero};
 use crate::layout::{Cut, Extent, LayerShape, Params};
+use crate::simd::Weight;
 use core::ops::Range;
 
 /// A kernel `[K, 4, H]` of a layer, in the order in which its reader wants it.
@@ -220,7 +221,12 @@ pub(crate) fn pack_gates(shape: LayerShape, to: Params<&mut [f32]>, from: Params
 }
 
 /// Some of the units of a kernel `[K, 4, H]` in gate panels `[U / 16][K, 4, 16]`.
-pub(crate) fn pack_gates_of(hidden: usize, taken: Range<usize>, to: &mut [f32], kernel: &[f32]) {
+pub(crate) fn pack_gates_of<W: Weight>(
+    hidden: usize,
+    taken: Range<usize>,
+    to: &mut [W],
+    kernel: &[f32],
+) {
     /// Rows of a gate that are copied at a time, so that both are walked along memory.
     const ROWS: usize = 8;
     let rows = div_or_zero(kernel.len(), hidden);
@@ -240,8 +246,11 @@ pub(crate) fn pack_gates_of(hidden: usize, taken: Range<usize>, to: &mut [f32], 
                         to.first_chunk_mut::<PANEL_UNITS>(),
                         from.first_chunk::<PANEL_UNITS>(),
                     ) {
-                        (Some(to), Some(from)) => *to = *from,
-                        _ => to.copy_from_slice(from),
+                        (Some(to), Some(from)) => *to = from.map(W::narrow),
+                        _ => to
+                            .iter_mut()
+                            .zip(from)
+                            .for_each(|(w, &v)| *w = W::narrow(v)),
                     }
                 }
             }

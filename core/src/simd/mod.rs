@@ -253,6 +253,8 @@ pub trait Weight: Copy {
     /// Whether they are `f32` already.
     const IS_F32: bool;
 
+    /// The nearest to a number.
+    fn narrow(number: f32) -> Self;
     /// As a number to calculate with.
     fn widen(self) -> f32;
     /// The lanes of `mask`, or all if `FULL`; the others are zero.
@@ -265,6 +267,10 @@ pub trait Weight: Copy {
 impl Weight for f32 {
     const IS_F32: bool = true;
 
+    #[inline(always)]
+    fn narrow(number: f32) -> f32 {
+        number
+    }
     #[inline(always)]
     fn widen(self) -> f32 {
         self
