@@ -301,7 +301,8 @@ fn step_on_stack<S: Steps>(s: S, args: FromBias) {
     } else {
         fit / UNITS * UNITS
     };
-    for unit in (0..hidden).step_by(most) {
+    // `max(1)`: a step of zero could panic, and the panic would be linked.
+    for unit in (0..hidden).step_by(most.max(1)) {
         let units = most.min(hidden - unit);
         let (preact, _) = (&mut room[..]).cut(4 * batch * units);
         let (blocks, cols) = if units == hidden {

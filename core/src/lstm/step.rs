@@ -206,9 +206,9 @@ fn tile_body<
     let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];
     if const { ROWS == 4 } {
         // Two at a time: the sums of all would not stay in registers.
-        for first in [0, ROWS / 2] {
-            let [one, two] = tile.sums(s, first);
-            (sums[first], sums[first + ROWS / 4]) = (one, two);
+        let ([first, second], [third, fourth]) = (tile.sums(s, 0), tile.sums(s, 2));
+        if let Some(four) = sums.first_chunk_mut() {
+            *four = [first, second, third, fourth];
         }
     } else {
         sums = tile.sums(s, 0);
