@@ -256,7 +256,7 @@ fn kernels_packed_for_many_rows_keep_the_bits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(64)))]
 
     #[test]
     fn a_row_does_not_see_its_batch(case in cases()) {

@@ -152,7 +152,7 @@ impl Buffers {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(64)))]
 
     #[test]
     fn both_interfaces_give_the_same_bits(

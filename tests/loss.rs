@@ -222,7 +222,7 @@ fn padding_is_ignored() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(48)))]
 
     #[test]
     fn training_steps_are_those_of_the_oracle(

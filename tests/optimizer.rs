@@ -95,7 +95,7 @@ fn update(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(64)))]
 
     /// Whatever the numbers, an update gives finite ones or is refused and does nothing.
     #[test]

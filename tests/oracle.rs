@@ -74,7 +74,7 @@ fn params(random: &mut Random, shape: NetworkShape, gain: f32) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(96)))]
 
     #[test]
     fn forward_and_backward_equal_the_oracle(case in cases()) {

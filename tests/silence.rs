@@ -50,7 +50,7 @@ fn holds_the_bound(values: &[f32]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(48)))]
 
     #[test]
     fn states_are_zero_or_not_below_the_bound(

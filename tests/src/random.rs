@@ -18,3 +18,12 @@ impl Random {
         (0..n).map(|_| (2.0 * self.unit() - 1.0) * limit).collect()
     }
 }
+
+/// How many random cases a property is tried with: `most`, or as few as `PROPTEST_CASES` says, for
+/// machines that are slow.
+pub fn cases(most: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked
+        .and_then(|n| n.parse().ok())
+        .map_or(most, |n: u32| n.min(most))
+}

@@ -7,6 +7,10 @@ use crate::lstm::layer::Passes;
 ///
 /// Sequences are flat, with lengths that are constants where this is compiled into its caller.
 pub trait Layers: Buffers {
+    /// Whether a layer's units fill one or two vectors of some level: one row of them has no time for calls, so
+    /// that the caller is to be compiled for the level.
+    const FILLED: bool;
+
     fn init<R: FnMut() -> f32>(&mut self, random: &mut R);
 
     fn pack(&mut self, net: &Self);

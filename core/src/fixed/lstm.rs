@@ -94,11 +94,11 @@ macro_rules! by_units {
     };
 }
 
-/// Runs and returns `$body` for one row with the vectors `$s` that the units fill exactly, if there
-/// are such: as a part of the caller, because a step waits for a call.
+/// Runs and returns `$body` for one row with the vectors `$s` of which the units fill one or two, if
+/// there are such: as a part of the caller, because a step waits for a call.
 macro_rules! if_filled {
     ($rows:expr, $s:ident => $body:expr) => {
-        if const { S::LANES > 1 && $rows == 1 && I <= 4 * H } {
+        if const { S::LANES > 1 && $rows == 1 && Self::FILLED } {
             if const { H == <<S::Half as Simd>::Half as Simd>::LANES } {
                 let $s = $s.half().half();
                 return $body;
@@ -107,7 +107,7 @@ macro_rules! if_filled {
                 let $s = $s.half();
                 return $body;
             }
-            if const { H == S::LANES } {
+            if const { H == S::LANES || H == 2 * S::LANES && S::TILING.step_vectors == 2 } {
                 return $body;
             }
         }
@@ -158,6 +158,8 @@ impl<const I: usize, const H: usize> Buffers for Lstm<I, H> {
 }
 
 impl<const I: usize, const H: usize> Layers for Lstm<I, H> {
+    const FILLED: bool = I <= 4 * H && matches!(H, 4 | 8 | 16 | 32);
+
     fn init<R: FnMut() -> f32>(&mut self, random: &mut R) {
         init::layer(Self::SHAPE, self.as_flat_mut(), random);
     }

@@ -112,9 +112,15 @@ pub trait Network: Layers {
         scratch: &mut Self::Scratch<T, B>,
     ) {
         // Flat inside, where the lengths are constants.
-        dispatch_inline!(s => self.infer_with::<_, T, B>(
-            s, x.as_flat(), state, y.as_flat_mut(), scratch
-        ));
+        if const { B == 1 && Self::FILLED } {
+            dispatch_inline!(s => self.infer_with::<_, T, B>(
+                s, x.as_flat(), state, y.as_flat_mut(), scratch
+            ));
+        } else {
+            dispatch!(s => self.infer_with::<_, T, B>(
+                s, x.as_flat(), state, y.as_flat_mut(), scratch
+            ));
+        }
     }
 
     /// A sequence with a cache for [`backward`](Self::backward): `state` is

@@ -9,7 +9,7 @@
 use super::network::{Buffers, Network};
 use crate::layout::flat::{Flat, zeroable};
 use crate::lstm::Zigzag;
-use crate::simd::dispatch_inline;
+use crate::simd::{dispatch, dispatch_inline};
 
 /// A network with its weights in the order in which a step reads them: as large as the network, to
 /// be packed again when its weights change.
@@ -85,9 +85,16 @@ impl<N: Network> Packed<N> {
     ) {
         let Stream { state, zigzag } = stream;
         let descending = zigzag.next();
-        dispatch_inline!(s => {
-            let (x, y, scratch) = (x.as_flat(), y.as_flat_mut(), &mut Flat::zero());
-            self.0.step_packed_with::<_, B>(s, x, state, y, scratch, descending);
-        });
+        if const { B == 1 && N::FILLED } {
+            dispatch_inline!(s => {
+                let (x, y, scratch) = (x.as_flat(), y.as_flat_mut(), &mut Flat::zero());
+                self.0.step_packed_with::<_, B>(s, x, state, y, scratch, descending);
+            });
+        } else {
+            dispatch!(s => {
+                let (x, y, scratch) = (x.as_flat(), y.as_flat_mut(), &mut Flat::zero());
+                self.0.step_packed_with::<_, B>(s, x, state, y, scratch, descending);
+            });
+        }
     }
 }

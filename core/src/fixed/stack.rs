@@ -44,6 +44,8 @@ impl<A: Buffers, B: Buffers> Buffers for Stack<A, B> {
 }
 
 impl<A: Layers, B: Layers> Layers for Stack<A, B> {
+    const FILLED: bool = A::FILLED || B::FILLED;
+
     fn init<F: FnMut() -> f32>(&mut self, random: &mut F) {
         self.below.init(random);
         self.above.init(random);

@@ -16,7 +16,7 @@
 //! takes them up from there.
 
 use crate::simd::map::{Block, Elementwise, for_each_of_many};
-use crate::simd::{Arithmetic, Simd};
+use crate::simd::{Arithmetic, Formula, Simd};
 
 /// The smallest magnitude of a cell or hidden state, 2⁻⁶³: a step makes what is smaller +0, at
 /// every level and in every API.
@@ -47,19 +47,19 @@ fn state<A: Arithmetic>(s: A, v: A::V) -> A::V {
     s.select_lt(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
 }
 
-/// The gates, the cell state and the hidden state.
-pub(crate) type Activated<V> = ([V; 4], V, V);
+/// From the pre-activations of the gates i, j, f, o and the cell state before to the activations of
+/// the gates, the cell state and the hidden state.
+pub(crate) struct Forward;
 
-/// The gates' activations, the cell state and the hidden state, from the sums and
-/// the cell state before.
-#[inline(always)]
-pub(crate) fn forward<A: Arithmetic>(s: A, sums: [A::V; 4], c: A::V) -> Activated<A::V> {
-    let [i, j, f, o] = sums;
-    let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
-    let c = s.fma(f, c, s.mul(i, j));
-    // tanh need not wait: of a state that becomes zero it is below the bound too, and so is h.
-    let h = s.mul(o, s.tanh(c));
-    ([i, j, f, o], state(s, c), state(s, h))
+impl Formula<5, 6> for Forward {
+    #[inline(always)]
+    fn evaluate<A: Arithmetic>(self, s: A, [i, j, f, o, c]: [A::V; 5]) -> [A::V; 6] {
+        let (i, j, f, o) = (s.sigmoid(i), s.tanh(j), s.sigmoid(f), s.sigmoid(o));
+        let c = s.fma(f, c, s.mul(i, j));
+        // tanh need not wait: of a state that becomes zero it is below the bound too, and so is h.
+        let h = s.mul(o, s.tanh(c));
+        [i, j, f, o, state(s, c), state(s, h)]
+    }
 }
 
 /// The elementwise part of a forward step, from pre-activations in memory, for one row of the batch
@@ -86,13 +86,13 @@ impl Elementwise for ForwardRow<'_> {
     #[inline(always)]
     fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let [i, j, f, o] = &self.gates;
-        let sums = [at.load(i), at.load(j), at.load(f), at.load(o)];
         let c = at.load(self.c_before.unwrap_or(self.c));
-        let (gates, c, h) = forward(s, sums, c);
+        let inputs = [at.load(i), at.load(j), at.load(f), at.load(o), c];
+        let [i, j, f, o, c, h] = Forward.evaluate(s, inputs);
         at.store(self.c, c);
         at.store(self.h, h);
         if self.c_before.is_some() {
-            for (gate, v) in self.gates.iter_mut().zip(gates) {
+            for (gate, v) in self.gates.iter_mut().zip([i, j, f, o]) {
                 at.store(gate, v);
             }
         }
@@ -132,56 +132,41 @@ impl Elementwise for BackwardRow<'_> {
     fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let [i, j, f, o] = &self.gates;
         let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
-        let inputs = BackwardInputs {
-            gates,
-            c_before: at.load(self.c_before),
-            c: at.load(self.c),
-            dy: at.load(self.dy),
-            dh: at.load(self.dh),
-            dc: at.load(self.dc),
-        };
-        let (dgates, dc) = backward(s, inputs);
-        for (gate, v) in self.gates.iter_mut().zip(dgates) {
+        let inputs = [self.c_before, self.c, self.dy, self.dh, self.dc].map(|from| at.load(from));
+        let [i, j, f, o] = gates;
+        let [c_before, c, dy, dh, dc] = inputs;
+        let inputs = [i, j, f, o, c_before, c, dy, dh, dc];
+        let [i, j, f, o, dc] = Backward.evaluate(s, inputs);
+        for (gate, v) in self.gates.iter_mut().zip([i, j, f, o]) {
             at.store(gate, v);
         }
         at.store(self.dc, dc);
     }
 }
 
-/// What a step backward reads of a unit.
-pub(crate) struct BackwardInputs<V> {
-    pub gates: [V; 4],
-    pub c_before: V,
-    pub c: V,
-    pub dy: V,
-    pub dh: V,
-    pub dc: V,
-}
+/// The formulas of [`BackwardRow`]: from the activations of the gates i, j, f, o, the cell states
+/// before and after the step, and dy, dh and dc to the gradients of the pre-activations, and of the
+/// cell state before.
+pub(crate) struct Backward;
 
-/// The formulas of [`BackwardRow`]: the gradients of the four pre-activations, and `dc_before`.
-#[inline(always)]
-pub(crate) fn backward<A: Arithmetic>(s: A, inputs: BackwardInputs<A::V>) -> ([A::V; 4], A::V) {
-    let BackwardInputs {
-        gates: [i, j, f, o],
-        c_before,
-        c,
-        dy,
-        dh,
-        dc,
-    } = inputs;
-    let one = s.splat(1.0);
-    // 1 − v²
-    let slope = |v: A::V| s.fma(s.sub(s.splat(0.0), v), v, one);
-    // v·(1 − v)
-    let sigmoid_slope = |v: A::V| s.mul(v, s.sub(one, v));
-    let tanh_c = s.tanh(c);
-    let dh = s.add(dy, dh);
-    let dc = s.fma(s.mul(dh, o), slope(tanh_c), dc);
-    let dgates = [
-        s.mul(s.mul(dc, j), sigmoid_slope(i)),
-        s.mul(s.mul(dc, i), slope(j)),
-        s.mul(s.mul(dc, c_before), sigmoid_slope(f)),
-        s.mul(s.mul(dh, tanh_c), sigmoid_slope(o)),
-    ];
-    (dgates, s.mul(dc, f))
+impl Formula<9, 5> for Backward {
+    #[inline(always)]
+    fn evaluate<A: Arithmetic>(self, s: A, inputs: [A::V; 9]) -> [A::V; 5] {
+        let [i, j, f, o, c_before, c, dy, dh, dc] = inputs;
+        let one = s.splat(1.0);
+        // 1 − v²
+        let slope = |v: A::V| s.fma(s.sub(s.splat(0.0), v), v, one);
+        // v·(1 − v)
+        let sigmoid_slope = |v: A::V| s.mul(v, s.sub(one, v));
+        let tanh_c = s.tanh(c);
+        let dh = s.add(dy, dh);
+        let dc = s.fma(s.mul(dh, o), slope(tanh_c), dc);
+        [
+            s.mul(s.mul(dc, j), sigmoid_slope(i)),
+            s.mul(s.mul(dc, i), slope(j)),
+            s.mul(s.mul(dc, c_before), sigmoid_slope(f)),
+            s.mul(s.mul(dh, tanh_c), sigmoid_slope(o)),
+            s.mul(dc, f),
+        ]
+    }
 }

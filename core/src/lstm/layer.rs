@@ -277,7 +277,7 @@ fn step_on_stack<S: Steps>(s: S, args: FromBias) {
     const UNITS: usize = 32;
     let FromBias { batch, hidden, .. } = args;
     let fit = div_or_zero(ROOM, 4 * batch);
-    let in_l2 = 4 * hidden * hidden <= 1 << 14;
+    let in_l2 = 4 * hidden * hidden < 1 << 14;
     if in_l2 || fit < UNITS {
         if let Some(mut step) = Step::from_bias(args) {
             s.step(&mut step, false);

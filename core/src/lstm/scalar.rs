@@ -1,10 +1,10 @@
 //! A step where there is one lane and code is small: a few units of one row at a time, in functions
 //! that all layers share.
 
-use super::cell;
+use super::cell::Forward;
 use super::step::Steps;
 use super::tile::Step;
-use crate::simd::{Scalar, UNITS, Weight};
+use crate::simd::{Formula as _, Scalar, UNITS, Weight};
 
 /// Units that are summed at a time, if there are not so many that the processor has a way of its own.
 const FEW: usize = 4;
@@ -65,11 +65,10 @@ fn finish<const LONG: bool, const GATES: bool, W: Weight>(
 ) {
     for n in 0..units {
         let sum = |gate: usize| sums.get(gate * units + n).copied().unwrap_or(0.0);
-        let gates = [sum(0), sum(1), sum(2), sum(3)];
         if let Some(tile) = step.tile::<_, 1, 1, true>(s, row, at + n) {
             let [[c]] = tile.c_before(s);
-            let (gates, c, h) = cell::forward(s, gates, c);
-            tile.finish(s, gates.map(|gate| [[gate]]), [[c]], [[h]]);
+            let outputs = Forward.evaluate(s, [sum(0), sum(1), sum(2), sum(3), c]);
+            tile.finish(s, outputs.map(|v| [[v]]));
         }
     }
 }

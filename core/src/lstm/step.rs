@@ -9,11 +9,11 @@
 //!
 //! is the chain of a matrix product from zero, so wider layers, which take one, have the same bits.
 
-use super::cell;
+use super::cell::Forward;
 use super::tile::{Step, StepBackward};
 use crate::gemm::micro::Tile;
 use crate::gemm::{Gemm, RowTiles};
-use crate::simd::{Simd, Unrolled, Weight, narrowest, per_level};
+use crate::simd::{Simd, Weight, narrowest, per_level};
 
 per_level! {
     /// One step of a layer of any size. It takes the units from the last to the first if
@@ -33,10 +33,14 @@ per_level! {
     }
 }
 
-/// A step whose units fill a vector exactly, in one function with its caller.
+/// A step whose units fill a vector, or two and it has one row, in one function with its caller.
 #[inline(always)]
 pub(crate) fn filled<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
-    units::<S, W, true, true, GATES>(step, s, 0);
+    if const { S::TILING.step_vectors == 2 } && step.hidden == 2 * S::LANES {
+        tile::<S, W, 1, 2, true, true, GATES>(step, s, 0, 0);
+    } else {
+        units::<S, W, true, true, GATES>(step, s, 0);
+    }
 }
 
 /// A step backward likewise.
@@ -90,7 +94,7 @@ fn many_vectors<S: Simd, W: Weight, const GATES: bool>(
     for index in 0..tiles {
         let at = wide * if descending { tiles - 1 - index } else { index };
         if const { S::TILING.step_vectors == 2 } && wide > S::LANES {
-            tile::<S, W, 1, 2, true, false, GATES>(step, s, 0, at);
+            tile::<S, W, 1, 2, true, true, GATES>(step, s, 0, at);
         } else {
             units::<S, W, true, false, GATES>(step, s, at);
         }
@@ -213,10 +217,9 @@ fn tile_body<
     } else {
         sums = tile.sums(s, 0);
     }
-    // Side by side: alone, a vector would wait for its own results.
-    let side_by_side = Unrolled::<_, VECTORS>(Unrolled::<S, ROWS>(s));
-    let (gates, c, h) = cell::forward(side_by_side, by_gate(s, sums), tile.c_before(s));
-    tile.finish(s, gates, c, h);
+    let [i, j, f, o] = by_gate(s, sums);
+    let outputs = s.evaluate(Forward, [i, j, f, o, tile.c_before(s)]);
+    tile.finish(s, outputs);
 }
 
 /// What belongs to one gate, together.
@@ -294,10 +297,5 @@ fn tile_backward_body<S: Simd, const ROWS: usize, const FULL: bool>(
     s: S,
     row: usize,
 ) {
-    step.tile::<S, ROWS, FULL>(
-        s,
-        row,
-        #[inline(always)]
-        |inputs| cell::backward(Unrolled::<_, 1>(Unrolled::<S, ROWS>(s)), inputs),
-    );
+    step.tile::<S, ROWS, FULL>(s, row);
 }

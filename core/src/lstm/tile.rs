@@ -2,7 +2,7 @@
 //! time. With [`micro`](crate::gemm::micro) all that a step does by pointers.
 
 #![allow(unsafe_code)]
-use super::cell::BackwardInputs;
+use super::cell::Backward;
 use super::weights::{Kernels, PANEL_UNITS, Weights};
 use crate::gemm::micro::{Left, Right, Tile, accumulate};
 use crate::simd::{Scalar, Simd, Weight};
@@ -328,15 +328,11 @@ impl<
         unsafe { self.place.load(s, self.step.c_before, self.step.hidden, 0) }
     }
 
-    /// Writes what the step comes to.
+    /// Writes what the step comes to: the activations of the gates, if wanted, the cell state and
+    /// the hidden state.
     #[inline(always)]
-    pub fn finish(
-        self,
-        s: S,
-        gates: [[[S::V; ROWS]; VECTORS]; 4],
-        c: [[S::V; ROWS]; VECTORS],
-        h: [[S::V; ROWS]; VECTORS],
-    ) {
+    pub fn finish(self, s: S, outputs: [[[S::V; ROWS]; VECTORS]; 6]) {
+        let [i, j, f, o, c, h] = outputs;
         let Self { step, place } = self;
         // SAFETY: the tile lies within the step, and its buffers cover that.
         unsafe {
@@ -344,7 +340,7 @@ impl<
             place.store(s, step.h, step.hidden, 0, h);
             if GATES {
                 let to = step.gates;
-                for (g, gate) in gates.into_iter().enumerate() {
+                for (g, gate) in [i, j, f, o].into_iter().enumerate() {
                     place.store(s, to, step.start_stride, g * step.hidden, gate);
                 }
             }
@@ -478,47 +474,27 @@ impl<'a> StepBackward<'a> {
         })
     }
 
-    /// `ROWS` rows of all units, if a vector holds them. `gradients` turns what is read into the
-    /// gradients of the gates and of `c_before`; that of `h_before` follows from the former.
+    /// `ROWS` rows of all units, if a vector holds them.
     #[inline(always)]
-    pub(super) fn tile<S: Simd, const ROWS: usize, const FULL: bool>(
-        &mut self,
-        s: S,
-        row: usize,
-        gradients: impl FnOnce(
-            BackwardInputs<[[S::V; ROWS]; 1]>,
-        ) -> ([[[S::V; ROWS]; 1]; 4], [[S::V; ROWS]; 1]),
-    ) {
+    pub(super) fn tile<S: Simd, const ROWS: usize, const FULL: bool>(&mut self, s: S, row: usize) {
         let hidden = self.hidden;
         let Some(place) = Place::<S, ROWS, 1, FULL>::new(s, (self.batch, hidden), row, 0) else {
             return;
         };
         // SAFETY: the tile lies within the step, and its buffers cover that.
         unsafe {
-            let mut gates = [[[s.splat(0.0); ROWS]; 1]; 4];
-            for (g, gate) in gates.iter_mut().enumerate() {
+            let mut inputs = [[[s.splat(0.0); ROWS]; 1]; 9];
+            for (g, gate) in inputs.iter_mut().take(4).enumerate() {
                 *gate = place.load(s, self.gates, 4 * hidden, g * hidden);
             }
-            let mut units = [[[s.splat(0.0); ROWS]; 1]; 5];
             let (dh, dc) = (self.dh.cast_const(), self.dc.cast_const());
-            for (units, from) in units
-                .iter_mut()
-                .zip([self.c_before, self.c, self.dy, dh, dc])
-            {
-                *units = place.load(s, from, hidden, 0);
+            let states = [self.c_before, self.c, self.dy, dh, dc];
+            for (input, from) in inputs.iter_mut().skip(4).zip(states) {
+                *input = place.load(s, from, hidden, 0);
             }
-            let [c_before, c, dy, dh, dc] = units;
-            let inputs = BackwardInputs {
-                gates,
-                c_before,
-                c,
-                dy,
-                dh,
-                dc,
-            };
-            let (dgates, dc) = gradients(inputs);
+            let [i, j, f, o, dc] = s.evaluate(Backward, inputs);
             place.store(s, self.dc, hidden, 0, dc);
-            for (g, dgate) in dgates.into_iter().enumerate() {
+            for (g, dgate) in [i, j, f, o].into_iter().enumerate() {
                 place.store(s, self.gates, 4 * hidden, g * hidden, dgate);
             }
             let left = Left::<ROWS>::new(

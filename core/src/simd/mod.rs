@@ -165,6 +165,11 @@ pub trait Arithmetic: Copy {
     fn exp2_int(self, t: Self::V) -> Self::V;
 }
 
+/// Arithmetic from `IN` numbers to `OUT` numbers.
+pub trait Formula<const IN: usize, const OUT: usize> {
+    fn evaluate<A: Arithmetic>(self, a: A, inputs: [A::V; IN]) -> [A::V; OUT];
+}
+
 /// Vectors of `f32` that are loaded and stored. A value is the proof that the processor has them.
 pub trait Simd: Arithmetic {
     /// The first few lanes of a vector: the end of a row.
@@ -181,6 +186,22 @@ pub trait Simd: Arithmetic {
     fn half(self) -> Self::Half;
     /// Runs `f`, compiled for the level, as a function of its own.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+    /// A formula for all vectors of a tile side by side: alone, a vector would wait for its own
+    /// results.
+    #[inline(always)]
+    fn evaluate<
+        F: Formula<IN, OUT>,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const IN: usize,
+        const OUT: usize,
+    >(
+        self,
+        formula: F,
+        inputs: [[[Self::V; ROWS]; VECTORS]; IN],
+    ) -> [[[Self::V; ROWS]; VECTORS]; OUT] {
+        formula.evaluate(Unrolled::<_, VECTORS>(Unrolled::<_, ROWS>(self)), inputs)
+    }
     /// Asks for the line of `p`, which may be anywhere, to be brought to the second cache.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}

@@ -7,7 +7,7 @@
     reason = "some operations need no instruction of the level"
 )]
 
-use super::{Arithmetic, Simd, Tiling, Unrolled, math};
+use super::{Arithmetic, Formula, Simd, Tiling, Unrolled};
 use core::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -49,12 +49,12 @@ const ONE: i32 = 1.0f32.to_bits() as i32;
 
 /// What 128 and 256 bits have in common, from the names of the intrinsics.
 macro_rules! vex {
-    ($token:ident, $lanes:literal, { $($memory:tt)* }, { $($own:tt)* }) => {
+    ($token:ident, $lanes:literal, { $($own:tt)* }) => {
         impl Simd for $token {
             type Half = Fma128;
             const LANES: usize = $lanes;
 
-            $($memory)*
+            $($own)*
 
             #[inline(always)]
             fn half(self) -> Fma128 {
@@ -81,7 +81,6 @@ macro_rules! vex {
         impl Arithmetic for $token {
             type V = Floats;
 
-            $($own)*
             operations! {
                 splat(x: f32) -> Floats = set1_ps(x);
                 add(a: Floats, b: Floats) -> Floats = add_ps(a, b);
@@ -106,20 +105,6 @@ macro_rules! vex {
     };
 }
 
-/// Several vectors of 128 bits in pairs, as vectors of 256.
-macro_rules! in_pairs {
-    ($($name:ident, $each:ident;)*) => {$(
-        #[inline(always)]
-        fn $each<const N: usize>(self, x: [Floats; N]) -> [Floats; N] {
-            match N {
-                2 => self.parted(Avx2(()).$each::<1>(self.joined(x))),
-                3 | 4 => self.parted(Avx2(()).$each::<2>(self.joined(x))),
-                _ => math::$name(Unrolled(self), x),
-            }
-        }
-    )*};
-}
-
 impl Fma128 {
     operations! {
         join(low: __m128, high: __m128) -> __m256 = _mm256_set_m128(high, low);
@@ -136,6 +121,42 @@ impl Fma128 {
             *pair = self.join(x[low], x[high]);
         }
         pairs
+    }
+
+    /// A formula for vectors in pairs.
+    #[inline(always)]
+    fn evaluate_pairs<
+        F: Formula<IN, OUT>,
+        const PAIRS: usize,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const IN: usize,
+        const OUT: usize,
+    >(
+        self,
+        formula: F,
+        inputs: [[[__m128; ROWS]; VECTORS]; IN],
+    ) -> [[[__m128; ROWS]; VECTORS]; OUT] {
+        let wide = Unrolled::<_, VECTORS>(Unrolled::<_, PAIRS>(Avx2(())));
+        // In loops: a map would go through memory.
+        let mut pairs = [wide.splat(0.0); IN];
+        for (to, from) in pairs
+            .as_flattened_mut()
+            .iter_mut()
+            .zip(inputs.as_flattened())
+        {
+            *to = self.joined(*from);
+        }
+        let pairs = formula.evaluate(wide, pairs);
+        let mut outputs = [[[self.splat(0.0); ROWS]; VECTORS]; OUT];
+        for (to, from) in outputs
+            .as_flattened_mut()
+            .iter_mut()
+            .zip(pairs.as_flattened())
+        {
+            *to = self.parted(*from);
+        }
+        outputs
     }
 
     /// The vectors of [`joined`](Self::joined).
@@ -166,42 +187,54 @@ mod xmm {
         _mm_slli_epi32 as slli_epi32, _mm_sqrt_ps as sqrt_ps, _mm_storeu_ps as storeu_ps,
         _mm_sub_ps as sub_ps,
     };
-    vex!(
-        Fma128,
-        4,
-        {
-            // Nothing is packed for rows that fit these. Four rows of a step make two vectors of 256 bits.
-            const TILING: Tiling = Tiling {
-                packed_rows: 0,
-                step_rows: 4,
-                ..Tiling::SIXTEEN_REGISTERS
-            };
+    vex!(Fma128, 4, {
+        // Nothing is packed for rows that fit these. Four rows of a step make two vectors of 256 bits.
+        const TILING: Tiling = Tiling {
+            packed_rows: 0,
+            step_rows: 4,
+            ..Tiling::SIXTEEN_REGISTERS
+        };
 
-            // With the number of lanes: what the instruction for masks writes cannot be read
-            // again soon.
-            type Mask = (Integers, usize);
-            operations! {
-                mask(lanes: usize) -> Self::Mask =
-                    (cmpgt_epi32(set1_epi32(lanes as i32), setr_epi32(0, 1, 2, 3)), lanes);
+        #[inline(always)]
+        fn evaluate<
+            F: Formula<IN, OUT>,
+            const ROWS: usize,
+            const VECTORS: usize,
+            const IN: usize,
+            const OUT: usize,
+        >(
+            self,
+            formula: F,
+            inputs: [[[Floats; ROWS]; VECTORS]; IN],
+        ) -> [[[Floats; ROWS]; VECTORS]; OUT] {
+            match ROWS {
+                2 => self.evaluate_pairs::<_, 1, _, _, _, _>(formula, inputs),
+                3 | 4 => self.evaluate_pairs::<_, 2, _, _, _, _>(formula, inputs),
+                _ => formula.evaluate(Unrolled::<_, VECTORS>(Unrolled::<_, ROWS>(self)), inputs),
             }
-            operations! { unsafe:
-                load_masked(p: *const f32, mask: Self::Mask) -> Floats = maskload_ps(p, mask.0);
-                store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
-                    0 => {}
-                    1 => _mm_store_ss(p, v),
-                    2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
-                    3 => {
-                        _mm_store_sd(p.cast(), _mm_castps_pd(v));
-                        _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
-                    }
-                    _ => storeu_ps(p, v),
-                };
-            }
-        },
-        {
-            in_pairs! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
         }
-    );
+
+        // With the number of lanes: what the instruction for masks writes cannot be read
+        // again soon.
+        type Mask = (Integers, usize);
+        operations! {
+            mask(lanes: usize) -> Self::Mask =
+                (cmpgt_epi32(set1_epi32(lanes as i32), setr_epi32(0, 1, 2, 3)), lanes);
+        }
+        operations! { unsafe:
+            load_masked(p: *const f32, mask: Self::Mask) -> Floats = maskload_ps(p, mask.0);
+            store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
+                0 => {}
+                1 => _mm_store_ss(p, v),
+                2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
+                3 => {
+                    _mm_store_sd(p.cast(), _mm_castps_pd(v));
+                    _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
+                }
+                _ => storeu_ps(p, v),
+            };
+        }
+    });
 }
 
 mod ymm {
@@ -219,26 +252,21 @@ mod ymm {
         _mm256_slli_epi32 as slli_epi32, _mm256_sqrt_ps as sqrt_ps, _mm256_storeu_ps as storeu_ps,
         _mm256_sub_ps as sub_ps,
     };
-    vex!(
-        Avx2,
-        8,
-        {
-            const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
+    vex!(Avx2, 8, {
+        const TILING: Tiling = Tiling::SIXTEEN_REGISTERS;
 
-            type Mask = Integers;
-            operations! {
-                mask(lanes: usize) -> Integers = cmpgt_epi32(
-                    set1_epi32(lanes as i32),
-                    setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
-                );
-            }
-            operations! { unsafe:
-                load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
-                store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
-            }
-        },
-        {}
-    );
+        type Mask = Integers;
+        operations! {
+            mask(lanes: usize) -> Integers = cmpgt_epi32(
+                set1_epi32(lanes as i32),
+                setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+            );
+        }
+        operations! { unsafe:
+            load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
+            store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
+        }
+    });
 }
 
 impl Simd for Avx512 {
