@@ -131,11 +131,17 @@ impl Elementwise for BackwardRow<'_> {
     #[inline(always)]
     fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let [i, j, f, o] = &self.gates;
-        let gates = [at.load(i), at.load(j), at.load(f), at.load(o)];
-        let inputs = [self.c_before, self.c, self.dy, self.dh, self.dc].map(|from| at.load(from));
-        let [i, j, f, o] = gates;
-        let [c_before, c, dy, dh, dc] = inputs;
-        let inputs = [i, j, f, o, c_before, c, dy, dh, dc];
+        let inputs = [
+            at.load(i),
+            at.load(j),
+            at.load(f),
+            at.load(o),
+            at.load(self.c_before),
+            at.load(self.c),
+            at.load(self.dy),
+            at.load(self.dh),
+            at.load(self.dc),
+        ];
         let [i, j, f, o, dc] = Backward.evaluate(s, inputs);
         for (gate, v) in self.gates.iter_mut().zip([i, j, f, o]) {
             at.store(gate, v);
