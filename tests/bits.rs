@@ -476,6 +476,8 @@ fn packed_weights_give_the_same_bits() {
     check::<Lstm<1, 16>, 1>();
     check::<Lstm<2, 20>, 2>();
     check::<Lstm<1, 28>, 1>();
+    check::<Lstm<1, 32>, 1>();
+    check::<Stack<Lstm<3, 8>, Lstm<8, 32>>, 1>();
     check::<Lstm<1, 45>, 1>();
     check::<Lstm<5, 64>, 4>();
     check::<Stack<Lstm<1, 33>, Lstm<33, 50>>, 1>();

@@ -16,7 +16,7 @@ type Layer = Lstm<1, H>;
 /// One LSTM layer and a dense output, added to the sample that came in.
 ///
 /// The weights are `Packed`: rearranged once into the order in which a step reads them. That pays off
-/// from about 16 units; for fewer, keep the `Lstm` and call its `step`. Both give the same bits.
+/// for more than 40 units; for fewer, keep the `Lstm` and call its `step`. Both give the same bits.
 struct Effect {
     layer: Packed<Layer>,
     head: Dense<H, 1>,

@@ -5,7 +5,7 @@ mod common;
 use common::Folder;
 use common::random::Random;
 use fused_lstm::loss::softmax;
-use fused_lstm::{Extent, Flat};
+use fused_lstm::{Buffers, Extent, Flat};
 use fused_lstm_driver::tensors;
 use fused_lstm_driver::weights::{Start, Weights};
 
@@ -130,7 +130,8 @@ fn built_in_it_gives_the_same_outputs() {
     assert_eq!(net.as_flat().as_ptr().align_offset(64), 0);
     let x = [[[0.5, -1.0, 0.25, 2.0, -0.75, 1.5]]; 3];
     let (mut y, mut p) = (Flat::zero(), Flat::zero());
-    net.infer::<3, 1>(&x, &mut Flat::zero(), &mut y, &mut p, &mut Flat::zero());
+    let mut state = <exported::Layers as Buffers>::State::<1>::ZERO;
+    net.infer::<3, 1>(&x, &mut state, &mut y, &mut p, &mut Flat::zero());
 
     let (shape, extent) = (weights.shape(), Extent { steps: 3, batch: 1 });
     let model = weights.model().unwrap();

@@ -102,7 +102,7 @@ impl<const I: usize, const O: usize> Dense<I, O> {
 ///
 /// ```
 /// use fused_lstm::optimizer::Adagrad;
-/// use fused_lstm::{Classifier, Flat, Lstm, Network, Stack};
+/// use fused_lstm::{Buffers, Classifier, Flat, Lstm, Network, Stack};
 ///
 /// // The echo system: 3 layers of 4 units, 2 classes; 15 steps of 5 rows.
 /// type Layers = Stack<Stack<Lstm<1, 4>, Lstm<4, 4>>, Lstm<4, 4>>;

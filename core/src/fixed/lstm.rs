@@ -8,7 +8,7 @@ use crate::layout::{CacheView, Extent, LayerShape, Params, StateView};
 use crate::lstm::layer::{self, BackwardProducts, BackwardSteps, Forward, Infer, Passes};
 use crate::lstm::step::{self, Steps as _};
 use crate::lstm::tile::{FromBias, Step};
-use crate::lstm::weights::{Kernels, Panels, pack_gates};
+use crate::lstm::weights::{Kernels, PANEL_UNITS, Panels, pack_gates};
 use crate::simd::{Scalar, Simd, UNITS};
 use crate::train::init;
 
@@ -94,11 +94,13 @@ macro_rules! by_units {
     };
 }
 
-/// Runs and returns `$body` for one row with the vectors `$s` of which the units fill one or two, if
-/// there are such: as a part of the caller, because a step waits for a call.
+/// Runs and returns `$body` for one row with the vectors `$s` of which the units fill one or two, of
+/// at most `$most` numbers, and `$step` for the step: as a part of the caller, because a step waits
+/// for a call.
 macro_rules! if_filled {
-    ($rows:expr, $s:ident => $body:expr) => {
+    ($rows:expr, $most:expr, ($s:ident, $step:ident) => $body:expr) => {
         if const { S::LANES > 1 && $rows == 1 && Self::FILLED } {
+            use step::filled as $step;
             if const { H == <<S::Half as Simd>::Half as Simd>::LANES } {
                 let $s = $s.half().half();
                 return $body;
@@ -107,7 +109,11 @@ macro_rules! if_filled {
                 let $s = $s.half();
                 return $body;
             }
-            if const { H == S::LANES || H == 2 * S::LANES && S::TILING.step_vectors == 2 } {
+            if const { H == S::LANES } {
+                return $body;
+            }
+            if const { S::TILING.step_vectors == 2 && H == 2 * S::LANES && H <= $most } {
+                use step::filled_pair as $step;
                 return $body;
             }
         }
@@ -195,8 +201,8 @@ impl<const I: usize, const H: usize> Layers for Lstm<I, H> {
         let Some(mut step) = step else {
             return;
         };
-        if_filled!(B, s => {
-            step::filled(s, &mut step);
+        if_filled!(B, PANEL_UNITS, (s, run) => {
+            run(s, &mut step);
             copy_prefix(h, y);
         });
         by_units!(s => s.step(&mut step, descending));
@@ -223,10 +229,10 @@ impl<const I: usize, const H: usize> Layers for Lstm<I, H> {
             panels: Panels::Room(&mut []),
             scratch: &mut [],
         };
-        if_filled!(B, s => layer::infer_fused(
+        if_filled!(B, usize::MAX, (s, run) => layer::infer_fused(
             args,
             #[inline(always)]
-            |step| step::filled(s, step),
+            |step| run(s, step),
         ));
         if const { Self::SHAPE.is_wide() } {
             by_units!(s => s.infer(args));

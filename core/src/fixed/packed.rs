@@ -3,8 +3,8 @@
 //! A step of one row reads every weight once, so it is as fast as weights can be read. A [`Packed`]
 //! network has them in panels of 16 units, each contiguous and aligned to a cache line; every other
 //! step of a [`Stream`] takes the panels from the last to the first, and so begins with those that
-//! are still in the cache. Neither leaves a trace in the bits that come out. It pays from about 16
-//! units on.
+//! are still in the cache. Neither leaves a trace in the bits that come out. It pays for layers
+//! that do not fit the first cache, of more than 40 units or so.
 
 use super::network::{Buffers, Network};
 use crate::layout::flat::{Flat, zeroable};

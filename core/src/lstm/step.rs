@@ -33,14 +33,16 @@ per_level! {
     }
 }
 
-/// A step whose units fill a vector, or two and it has one row, in one function with its caller.
+/// A step whose units fill a vector exactly, in one function with its caller.
 #[inline(always)]
 pub(crate) fn filled<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
-    if const { S::TILING.step_vectors == 2 } && step.hidden == 2 * S::LANES {
-        tile::<S, W, 1, 2, true, true, GATES>(step, s, 0, 0);
-    } else {
-        units::<S, W, true, true, GATES>(step, s, 0);
-    }
+    units::<S, W, true, true, GATES>(step, s, 0);
+}
+
+/// A step of one row whose units fill two vectors, which lie in one panel if there are panels.
+#[inline(always)]
+pub(crate) fn filled_pair<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
+    tile::<S, W, 1, 2, true, true, GATES>(step, s, 0, 0);
 }
 
 /// A step backward likewise.
@@ -205,6 +207,7 @@ fn tile_body<
     at: usize,
 ) {
     let Some(tile) = step.tile::<S, ROWS, VECTORS, FULL>(s, row, at) else {
+        debug_assert!(false, "a tile that the step does not have");
         return;
     };
     let mut sums = [[[s.splat(0.0); VECTORS]; 4]; ROWS];

@@ -595,7 +595,8 @@ impl RmsProp {
     ///
     /// ```
     /// use fused_lstm::optimizer::RmsProp;
-    /// let rms = RmsProp { decay: 0.0, ..RmsProp::pytorch(0.25) };
+    /// let mut rms = RmsProp::pytorch(0.25);
+    /// rms.decay = 0.0;
     /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
     /// rms.update(&mut params, &[2.0], &mut slots)?;
     /// assert_eq!((params, slots), ([0.75], [4.0, 0.25]));

@@ -2,8 +2,11 @@
 
 use fused_lstm::{Aligned, Classifier, Dense, Lstm, LstmState, Stack};
 
-/// The network: its sizes.
-pub type Net = Classifier<Stack<Lstm<6, 4>, Lstm<4, 5>>, 5, 2>;
+/// The LSTM layers: their sizes.
+pub type Layers = Stack<Lstm<6, 4>, Lstm<4, 5>>;
+
+/// The network.
+pub type Net = Classifier<Layers, 5, 2>;
 
 /// Its weights.
 pub static NET: Aligned<Net> = Aligned(Classifier {
