@@ -45,7 +45,7 @@ pub trait Buffers: Flat {
     fn output<const T: usize, const B: usize>(cache: &Self::Cache<T, B>) -> &Self::Output<T, B>;
 }
 
-/// LSTM layers with sizes as types: an [`Lstm`](crate::Lstm), or a [`Stack`] of them. A value is
+/// LSTM layers with sizes as types: an [`Lstm`](crate::Lstm), or a [`Stack`](crate::Stack) of them. A value is
 /// the parameters; gradients and optimizer slots are values of the same type.
 ///
 /// T is a number of time steps and B of batch rows, both free in every call; the types of the

@@ -47,6 +47,7 @@ pub(crate) use with_vectors;
 
 /// Operations of a level, one a line. The token proves that the processor has the instructions;
 /// what reads and writes memory has its caller's promise besides.
+#[allow(unused_macros, reason = "where there is no level of `core::arch`")]
 macro_rules! operations {
     ($($name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {$(
         #[inline(always)]

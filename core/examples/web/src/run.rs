@@ -91,7 +91,18 @@ impl Run {
         buffers.gradients.fill(0.0);
         let loss = Model::new(self.settings.shape(), buffers.params)
             .ok()?
-            .loss_gradient(self.settings.extent, buffers.labels, LossGradient { x: buffers.x, state: buffers.state, gradients: buffers.gradients, outputs: buffers.probabilities, cache: buffers.cache, workspace: buffers.workspace })
+            .loss_gradient(
+                self.settings.extent,
+                buffers.labels,
+                LossGradient {
+                    x: buffers.x,
+                    state: buffers.state,
+                    gradients: buffers.gradients,
+                    outputs: buffers.probabilities,
+                    cache: buffers.cache,
+                    workspace: buffers.workspace,
+                },
+            )
             .ok()?;
         self.updates = self.updates.saturating_add(1);
         self.settings
