@@ -368,21 +368,23 @@ fn wrong_masks_and_targets_are_refused() {
     let shape = NetworkShape::new(1, &[2]).with_head(3);
     let params = vec![0.0; shape.params_len()];
     let extent = Extent { steps: 2, batch: 2 };
-    let with = |targets: &[f32], mask: &[bool]| {
+    let with_x = |extent, x: &[f32], targets: &[f32], mask: &[bool]| {
         let task = Task {
             shape,
             extent,
             params: &params,
-            x: &[0.0; 4],
+            x,
             state: &[0.0; 8],
             aim: Aim::Targets(targets, Some(mask)),
         };
         task.run().map(|done| done.loss)
     };
+    let with = |targets: &[f32], mask: &[bool]| with_x(extent, &[0.0; 4], targets, mask);
     assert_eq!(with(&[0.0; 12], &[true; 4]), Ok(0.0));
     assert_eq!(with(&[0.0; 11], &[true; 4]), length("targets", 12, 11));
     assert_eq!(with(&[0.0; 12], &[true; 3]), length("mask", 4, 3));
-    let none = with(&[], &[true; 4]);
+    assert_eq!(with(&[], &[true; 4]), length("targets", 12, 0));
+    let none = with_x(Extent { steps: 0, batch: 2 }, &[], &[], &[]);
     assert_eq!(none, Err(ArgumentError::Zero { what: "targets" }));
 }
 

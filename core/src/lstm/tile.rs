@@ -483,15 +483,19 @@ impl<'a> StepBackward<'a> {
         };
         // SAFETY: the tile lies within the step, and its buffers cover that.
         unsafe {
-            let mut inputs = [[[s.splat(0.0); ROWS]; 1]; 9];
-            for (g, gate) in inputs.iter_mut().take(4).enumerate() {
+            let mut gates = [[[s.splat(0.0); ROWS]; 1]; 4];
+            for (g, gate) in gates.iter_mut().enumerate() {
                 *gate = place.load(s, self.gates, 4 * hidden, g * hidden);
             }
+            let [i, j, f, o] = gates;
+            let mut states = [[[s.splat(0.0); ROWS]; 1]; 5];
             let (dh, dc) = (self.dh.cast_const(), self.dc.cast_const());
-            let states = [self.c_before, self.c, self.dy, dh, dc];
-            for (input, from) in inputs.iter_mut().skip(4).zip(states) {
-                *input = place.load(s, from, hidden, 0);
+            let all = [self.c_before, self.c, self.dy, dh, dc];
+            for (state, from) in states.iter_mut().zip(all) {
+                *state = place.load(s, from, hidden, 0);
             }
+            let [c_before, c, dy, dh, dc] = states;
+            let inputs = [i, j, f, o, c_before, c, dy, dh, dc];
             let [i, j, f, o, dc] = s.evaluate(Backward, inputs);
             place.store(s, self.dc, hidden, 0, dc);
             for (g, dgate) in [i, j, f, o].into_iter().enumerate() {

@@ -247,13 +247,8 @@ impl<'a> Model<'a> {
         buffers: LossGradient<'_>,
     ) -> Result<f32, ArgumentError> {
         let classes = self.shape.classes.ok_or(ArgumentError::NoHead)?;
-        self.check_x_and_state(extent, buffers.x, buffers.state)?;
-        if labels.is_empty() {
-            return Err(ArgumentError::Zero { what: "labels" });
-        }
-        check_len("labels", extent.rows(), labels.len())?;
+        self.check_training(extent, ("labels", extent.rows(), labels.len()), &buffers)?;
         check_labels(classes, labels)?;
-        self.check_training(extent, &buffers)?;
         Ok(loss_gradient(*self, extent, CrossEntropy(labels), buffers))
     }
 
@@ -307,15 +302,11 @@ impl<'a> Model<'a> {
         mask: Option<&[u8]>,
         buffers: LossGradient<'_>,
     ) -> Result<f32, ArgumentError> {
-        self.check_x_and_state(extent, buffers.x, buffers.state)?;
-        if targets.is_empty() {
-            return Err(ArgumentError::Zero { what: "targets" });
-        }
-        check_len("targets", self.shape.outputs_len(extent), targets.len())?;
+        let outputs = self.shape.outputs_len(extent);
+        self.check_training(extent, ("targets", outputs, targets.len()), &buffers)?;
         if let Some(mask) = mask {
             check_len("mask", extent.rows(), mask.len())?;
         }
-        self.check_training(extent, &buffers)?;
         let loss = SquaredError {
             target: targets,
             mask,
@@ -323,18 +314,30 @@ impl<'a> Model<'a> {
         Ok(loss_gradient(*self, extent, loss, buffers))
     }
 
-    fn check_training(&self, extent: Extent, buffers: &LossGradient) -> Result<(), ArgumentError> {
+    /// Also refuses that there is nothing to learn from; `aim` are the labels or the targets.
+    #[inline(always)]
+    fn check_training(
+        &self,
+        extent: Extent,
+        aim: (&'static str, usize, usize),
+        buffers: &LossGradient,
+    ) -> Result<(), ArgumentError> {
         let shape = self.shape;
+        let x_len = extent.rows().saturating_mul(shape.inputs);
+        let workspace_len = shape.workspace_len(extent);
         check_lens(&[
+            ("x", x_len, buffers.x.len()),
+            ("state", shape.state_len(extent.batch), buffers.state.len()),
+            aim,
             ("gradients", self.params.len(), buffers.gradients.len()),
             ("outputs", shape.outputs_len(extent), buffers.outputs.len()),
             ("cache", shape.cache_len(extent), buffers.cache.len()),
-            (
-                "workspace",
-                shape.workspace_len(extent),
-                buffers.workspace.len(),
-            ),
-        ])
+            ("workspace", workspace_len, buffers.workspace.len()),
+        ])?;
+        if aim.2 == 0 {
+            return Err(ArgumentError::Zero { what: aim.0 });
+        }
+        Ok(())
     }
 }
 
