@@ -556,8 +556,9 @@ fn copies_of_packed_units_are_right_at_any_place() {
         let part = LayerUnits::new(layer, 7, packed).unwrap();
         let (mut sums, mut c, mut own) = ([0.0; 28], [0.5; 7], [0.0; 7]);
         part.input_preact(1, &x, &mut sums).unwrap();
-        let turn = &mut Zigzag::default();
-        part.step(1, &h, &mut sums, &mut c, &mut own, turn).unwrap();
+        let zigzag = &mut Zigzag::default();
+        part.step(1, &h, &mut sums, &mut c, &mut own, zigzag)
+            .unwrap();
         bits(&[&sums[..], &c, &own].concat())
     };
     each_level(|_| {

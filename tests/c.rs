@@ -179,9 +179,9 @@ proptest! {
             through_rust.split();
         let labels: Vec<_> = labels.iter().map(|label| label.to_bits()).collect();
         let model = Model::new(shape, params).unwrap();
-        let rust_loss = model
-            .loss_gradient(extent, &labels, LossGradient { x, state, gradients, outputs: probabilities, cache, workspace })
-            .unwrap();
+        let outputs = probabilities;
+        let buffers = LossGradient { x, state, gradients, outputs, cache, workspace };
+        let rust_loss = model.loss_gradient(extent, &labels, buffers).unwrap();
         prop_assert_eq!(c_loss.to_bits(), rust_loss.to_bits());
         prop_assert_eq!(bits(&through_c.memory), bits(&through_rust.memory));
 

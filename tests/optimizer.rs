@@ -199,3 +199,42 @@ fn updates_that_lose_a_number_are_refused_by_name() {
         assert!(done.is_ok());
     });
 }
+
+#[test]
+fn a_root_of_zero_takes_no_step() {
+    let mut adam = Adam::pytorch(0.1);
+    let mut rms = RmsProp::pytorch(0.1);
+    (adam.epsilon, rms.epsilon) = (0.0, 0.0);
+    // Adagrad's accumulators without `init_slots`.
+    let adagrad = Optimizer::Adagrad(Adagrad::tensorflow(0.1));
+    each_level(|_| {
+        for optimizer in [adagrad, Optimizer::Adam(adam), Optimizer::RmsProp(rms)] {
+            let mut slots = vec![0.0; optimizer.slots_len(19)];
+            let (mut params, mut gradients) = ([1.0; 19], [0.0; 19]);
+            gradients[18] = 2.0;
+            let done = optimizer.update(1, &mut params, &gradients, &mut slots);
+            assert_eq!(done, Ok(()));
+            assert_eq!(params[..18], [1.0; 18]);
+            assert!(params[18] < 0.95 && slots.iter().all(|v| v.is_finite()));
+        }
+    });
+}
+
+#[test]
+fn learning_rates_that_are_not_finite_are_refused() {
+    for rate in [f32::NAN, f32::INFINITY] {
+        for optimizer in [
+            Optimizer::Sgd(Sgd::new(rate)),
+            Optimizer::Momentum(Momentum::new(rate, 0.9)),
+            Optimizer::Adagrad(Adagrad::tensorflow(rate)),
+            Optimizer::Adam(Adam::tensorflow(rate)),
+            Optimizer::RmsProp(RmsProp::tensorflow(rate)),
+        ] {
+            let (mut params, mut slots) = ([1.0; 2], vec![0.5; optimizer.slots_len(2)]);
+            let refused = optimizer.update(1, &mut params, &[1.0; 2], &mut slots);
+            let what = "learning_rate";
+            assert_eq!(refused, Err(ArgumentError::NotFinite { what }));
+            assert_eq!(params, [1.0; 2]);
+        }
+    }
+}

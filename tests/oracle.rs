@@ -150,7 +150,15 @@ proptest! {
             let mut p = vec![f32::NAN; shape.logits_len(extent)];
             let mut cache = vec![f32::NAN; shape.cache_len(extent)];
             let mut workspace = vec![f32::NAN; shape.workspace_len(extent)];
-            let got = model.loss_gradient(extent, &labels, LossGradient { x: &x, state: &mut state, gradients: &mut gradients, outputs: &mut p, cache: &mut cache, workspace: &mut workspace }).unwrap();
+            let buffers = LossGradient {
+                x: &x,
+                state: &mut state,
+                gradients: &mut gradients,
+                outputs: &mut p,
+                cache: &mut cache,
+                workspace: &mut workspace,
+            };
+            let got = model.loss_gradient(extent, &labels, buffers).unwrap();
             assert_near("loss", &[got], &[loss], 2e-6);
             assert_near("probabilities", &p, &probabilities, 3e-6);
             assert_near("state", &state, &run.state, 4e-6);

@@ -49,6 +49,16 @@ fn sizes_that_overflow_are_refused_like_any_other() {
 }
 
 #[test]
+fn the_head_names_its_buffers() {
+    let params = vec![0.0; SHAPE.params_len()];
+    let model = Model::new(SHAPE, &params).unwrap();
+    let logits = |y, logits| model.logits(EXTENT, &vec![0.0; y], &mut vec![0.0; logits]);
+    assert_eq!(logits(30, 18), Ok(()));
+    assert_eq!(logits(29, 18), length("y", 30, 29));
+    assert_eq!(logits(30, 19), length("logits", 18, 19));
+}
+
+#[test]
 fn every_buffer_of_a_wrong_length_is_named() {
     let params = vec![0.0; SHAPE.params_len()];
     assert_eq!(

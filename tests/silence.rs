@@ -131,7 +131,7 @@ fn fixed_layers_and_units_hold_the_bound() {
         let x = [0.7, -0.9];
         each_level(|_| {
             let (mut fixed, mut stream) = (LstmState::<1, H>::ZERO, Stream::ZERO);
-            let (mut in_units, mut turn) = (LstmState::<1, H>::ZERO, Zigzag::default());
+            let (mut in_units, mut zigzag) = (LstmState::<1, H>::ZERO, Zigzag::default());
             let mut zeros = 0;
             for _ in 0..4 {
                 let h_before = in_units.h;
@@ -145,7 +145,7 @@ fn fixed_layers_and_units_hold_the_bound() {
                     part.input_preact(1, &x, &mut sums).unwrap();
                     let (c, h) = (&mut in_units.c[0], &mut in_units.h[0]);
                     let (c, h) = (&mut c[units.clone()], &mut h[units]);
-                    part.step(1, &h_before[0], &mut sums, c, h, &mut turn)
+                    part.step(1, &h_before[0], &mut sums, c, h, &mut zigzag)
                         .unwrap();
                 }
                 assert_eq!(bits(stream.state.as_flat()), bits(fixed.as_flat()));

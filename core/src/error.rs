@@ -104,8 +104,8 @@ pub(crate) fn check_len(
     }
 }
 
-/// The first wrong length of several, each with what it is the length of, what is expected and what
-/// came: one function, because these checks are many.
+/// The first wrong length of several, each as (name, expected, got): one function, because these
+/// checks are many.
 #[inline(never)]
 pub(crate) fn check_lens(lens: &[(&'static str, usize, usize)]) -> Result<(), ArgumentError> {
     for &(what, expected, got) in lens {

@@ -14,7 +14,7 @@
 //! # Letters
 //!
 //! T time steps, B batch rows, I inputs, H hidden units, L layers, C classes. Buffers
-//! are time-major and row-major. A gradient is called as what it belongs to, with a `d`
+//! are time-major and row-major. A gradient has the name of what it belongs to, with a `d`
 //! in front.
 //!
 //! # Layouts
@@ -40,8 +40,8 @@
 //! | `model` | the run-time API: [`Model`], [`PackedModel`] |
 //! | `c` (feature `capi`) | the run-time API as functions of the C ABI |
 //!
-//! A module imports only from those above it. Unsafe code stands in the files of `simd` that hold
-//! instructions, in `gemm::micro`, `gemm::pack`, `lstm::tile` and `layout::flat`, and in `c`.
+//! A module imports only from those above it. Unsafe code stands in `simd`, `gemm::micro`,
+//! `gemm::pack`, `lstm::tile`, `layout::flat` and the macros that these define, and in `c`.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]

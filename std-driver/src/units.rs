@@ -88,7 +88,7 @@ struct LayerPart {
     c: Vec<f32>,
     /// Before the first step, `[B, H]`, of all units.
     h: Vec<f32>,
-    turn: Zigzag,
+    zigzag: Zigzag,
 }
 
 /// The units of each part: whole lines, as equal as they can be.
@@ -262,7 +262,7 @@ impl Part {
                 packed,
                 c: vec![0.0; batch * units.len()],
                 h: vec![0.0; batch * layer.hidden],
-                turn: Zigzag::default(),
+                zigzag: Zigzag::default(),
                 all,
                 units,
             });
@@ -331,7 +331,7 @@ impl Part {
                 let h = &mut self.h[..batch * units];
                 let steps = sums.chunks_exact_mut(batch * 4 * units);
                 for (sums, after) in steps.zip(output.chunks_exact_mut(batch * hidden)) {
-                    view.step(batch, before, sums, &mut own.c, h, &mut own.turn)?;
+                    view.step(batch, before, sums, &mut own.c, h, &mut own.zigzag)?;
                     done += 1;
                     exchange.leave(self.index, done, h);
                     scatter(h, hidden, 1, &own.units, after);

@@ -82,7 +82,7 @@ flat! {
     [const I: usize, const H: usize] LstmWorkspace<I, H> { input, recurrent };
 }
 
-/// Runs `$body` with the level `$s`, or where there is one lane with that for few units, if they are.
+/// Runs `$body` with the level `$s`, or, where there is one lane, with that for less than 16 units.
 macro_rules! by_units {
     ($s:ident => $body:expr) => {
         if const { S::LANES == 1 && H < UNITS } {

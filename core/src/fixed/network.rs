@@ -82,7 +82,7 @@ pub trait Buffers: Flat {
 /// net.backward(&x, &dy, &mut dstate, &mut cache, &mut gradients, None, &mut workspace);
 /// assert!(gradients.above.bias[3][0] > 0.0);
 /// ```
-pub trait Network: Layers {
+pub trait Network: Buffers + Layers {
     /// What training starts from: kernels glorot-uniform, biases 0 but for the
     /// forget gates', which are 1. `random` gives numbers from 0 up to, not
     /// including, 1.

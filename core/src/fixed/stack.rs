@@ -5,8 +5,8 @@ use super::network::Buffers;
 use crate::layout::flat::{Flat, flat};
 use crate::lstm::layer::Passes;
 
-/// Two of something, one after the other in memory: the part of the layers below
-/// and the part of the layer above.
+/// Two networks, or two of their buffers, one after the other in memory: of the layers below and of
+/// the layer above.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stack<A, B> {

@@ -95,7 +95,7 @@ impl<S: Cut> StateView<S> {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct CacheView<S> {
-    /// Gate activations `[T, B, 4, H]`; the gradients of the sums before them
+    /// Gate activations `[T, B, 4, H]`; the gradients of the pre-activations
     /// after the backward pass.
     pub gates: S,
     /// Cell states `[T+1, B, H]`.

@@ -109,8 +109,8 @@ impl Elementwise for ForwardRow<'_> {
 /// df = dc·c_before·f·(1 − f)               do = dh·tanh(c)·o·(1 − o)
 /// ```
 ///
-/// All are `[H]`. The gates are overwritten with the gradients of the sums before
-/// them, `dc` with `dc_before`.
+/// All are `[H]`. The gates are overwritten with the gradients of the
+/// pre-activations, `dc` with `dc_before`.
 pub(crate) struct BackwardRow<'a> {
     pub gates: [&'a mut [f32]; 4],
     pub c_before: &'a [f32],

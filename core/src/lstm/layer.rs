@@ -39,8 +39,8 @@ pub struct Infer<'a> {
     pub(crate) state: StateView<&'a mut [f32]>,
     /// `[T, B, H]`, overwritten with the hidden states.
     pub(crate) y: &'a mut [f32],
-    /// Room for the pre-activations of a wide layer, of as many steps as fit. If there is none, that
-    /// of `y` which is not written yet serves.
+    /// Room for the pre-activations of a wide layer, of as many steps as fit. If it is empty, the
+    /// unwritten part of `y` is used.
     pub(crate) preact: &'a mut [f32],
     pub(crate) panels: Panels<'a>,
     /// Room for products.

@@ -6,7 +6,7 @@ use super::step::Steps;
 use super::tile::Step;
 use crate::simd::{Formula as _, Scalar, UNITS, Weight};
 
-/// Units that are summed at a time, if there are not so many that the processor has a way of its own.
+/// Units that are summed at a time where `UNITS` are not.
 const FEW: usize = 4;
 
 impl<const LONG: bool> Steps for Scalar<LONG> {
@@ -23,17 +23,17 @@ impl<const LONG: bool> Steps for Scalar<LONG> {
 /// All rows and units.
 #[inline(always)]
 fn run<const LONG: bool, const GATES: bool, W: Weight>(s: Scalar<LONG>, step: &mut Step<GATES, W>) {
-    for row in 0..step.batch {
+    for row in 0..step.batch() {
         let mut at = 0;
-        while const { Scalar::<LONG>::has_units::<W>() } && step.hidden - at >= UNITS {
+        while const { Scalar::<LONG>::has_units::<W>() } && step.hidden() - at >= UNITS {
             units::<LONG, UNITS, GATES, W>(s, step, row, at);
             at += UNITS;
         }
-        while step.hidden - at >= FEW {
+        while step.hidden() - at >= FEW {
             units::<LONG, FEW, GATES, W>(s, step, row, at);
             at += FEW;
         }
-        while at < step.hidden {
+        while at < step.hidden() {
             units::<LONG, 1, GATES, W>(s, step, row, at);
             at += 1;
         }

@@ -56,11 +56,11 @@ fn run<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>, d
     // In one vector of a narrower kind, if that holds the units.
     let (half, quarter) = (s.half(), s.half().half());
     if const { S::LANES > <<S::Half as Simd>::Half as Simd>::LANES }
-        && step.hidden <= <<S::Half as Simd>::Half as Simd>::LANES
+        && step.hidden() <= <<S::Half as Simd>::Half as Simd>::LANES
     {
         one_vector(quarter, step);
     } else if const { S::LANES > 2 * <<S::Half as Simd>::Half as Simd>::LANES }
-        && step.hidden <= S::Half::LANES
+        && step.hidden() <= S::Half::LANES
     {
         one_vector(half, step);
     } else {
@@ -70,7 +70,7 @@ fn run<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>, d
 
 #[inline(always)]
 fn one_vector<S: Simd, W: Weight, const GATES: bool>(s: S, step: &mut Step<GATES, W>) {
-    if step.hidden == S::LANES {
+    if step.hidden() == S::LANES {
         units::<S, W, true, false, GATES>(step, s, 0);
     } else {
         tail(step, s, 0);
@@ -85,10 +85,10 @@ fn many_vectors<S: Simd, W: Weight, const GATES: bool>(
 ) {
     // One row alone has too few sums under way with one vector of units.
     let (wide, tiles) =
-        if const { S::TILING.step_vectors == 2 } && step.batch == 1 && step.takes(2 * S::LANES) {
-            (2 * S::LANES, step.hidden / (2 * S::LANES))
+        if const { S::TILING.step_vectors == 2 } && step.batch() == 1 && step.takes(2 * S::LANES) {
+            (2 * S::LANES, step.hidden() / (2 * S::LANES))
         } else {
-            (S::LANES, step.hidden / S::LANES)
+            (S::LANES, step.hidden() / S::LANES)
         };
     if descending {
         tail(step, s, tiles * wide);
@@ -110,7 +110,7 @@ fn many_vectors<S: Simd, W: Weight, const GATES: bool>(
 /// what does not fill these masked.
 #[inline(always)]
 fn tail<S: Simd, W: Weight, const GATES: bool>(step: &mut Step<GATES, W>, s: S, mut at: usize) {
-    let hidden = step.hidden;
+    let hidden = step.hidden();
     let half = s.half();
     let quarter = half.half();
     if hidden - at >= S::LANES {
@@ -147,7 +147,7 @@ fn units<S: Simd, W: Weight, const FULL: bool, const INLINE: bool, const GATES: 
     s: S,
     at: usize,
 ) {
-    let tiles = RowTiles::new(step.batch, const { most_rows::<S>(FULL) });
+    let tiles = RowTiles::new(step.batch(), const { most_rows::<S>(FULL) });
     tiles.for_each(
         #[inline(always)]
         |row, rows| match rows {
@@ -244,13 +244,13 @@ fn by_gate<S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 #[inline(always)]
 fn run_backward<S: Simd>(s: S, step: &mut StepBackward) {
-    let hidden = step.hidden;
+    let hidden = step.hidden();
     narrowest!(S, s, hidden, v => rows_of_units_backward(v, step));
 }
 
 #[inline(always)]
 fn rows_of_units_backward<S: Simd>(s: S, step: &mut StepBackward) {
-    if step.hidden == S::LANES {
+    if step.hidden() == S::LANES {
         rows_backward::<S, true, false>(step, s);
     } else {
         rows_backward::<S, false, false>(step, s);
@@ -260,7 +260,7 @@ fn rows_of_units_backward<S: Simd>(s: S, step: &mut StepBackward) {
 /// All rows of the units, which fill a vector if `FULL`.
 #[inline(always)]
 fn rows_backward<S: Simd, const FULL: bool, const INLINE: bool>(step: &mut StepBackward, s: S) {
-    let tiles = RowTiles::new(step.batch, const { most_rows::<S>(FULL) });
+    let tiles = RowTiles::new(step.batch(), const { most_rows::<S>(FULL) });
     tiles.for_each(
         #[inline(always)]
         |row, rows| match rows {

@@ -20,6 +20,10 @@ struct Product<W> {
 impl<W: Copy> Product<W> {
     #[inline(always)]
     fn new(depth: usize, x: &[f32], kernel: Weights<W>) -> Self {
+        debug_assert!(
+            !matches!(kernel, Weights::GemmPanels(_)),
+            "an order for products only"
+        );
         Self {
             depth,
             x: x.as_ptr(),
@@ -74,8 +78,8 @@ pub(crate) struct FromPreact<'a, W = f32> {
 /// The buffers of one step of B rows and H units, all of which cover that. With `GATES`, it starts
 /// from pre-activations, which take the activations.
 pub struct Step<'a, const GATES: bool, W = f32> {
-    pub(super) batch: usize,
-    pub(super) hidden: usize,
+    batch: usize,
+    hidden: usize,
     /// `[B, 4, H]`, or one row for all.
     start: *const f32,
     start_stride: usize,
@@ -174,6 +178,18 @@ impl<'a, W: Copy> Step<'a, true, W> {
 }
 
 impl<'a, const GATES: bool, W> Step<'a, GATES, W> {
+    /// Rows of the batch.
+    #[inline(always)]
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Units.
+    #[inline(always)]
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
     /// Whether vectors of this many units lie in one panel each.
     #[inline(always)]
     pub(super) fn takes(&self, units: usize) -> bool {
@@ -220,8 +236,14 @@ impl<S: Simd, const ROWS: usize, const VECTORS: usize, const FULL: bool>
         } else {
             VECTORS == 1 && left < S::LANES
         };
-        let mask = s.mask(if FULL { S::LANES } else { left });
-        (row + ROWS <= rows && inside).then_some(Self { row, at, mask })
+        (row + ROWS <= rows && inside).then(
+            #[inline(always)]
+            || Self {
+                row,
+                at,
+                mask: s.mask(if FULL { S::LANES } else { left }),
+            },
+        )
     }
 
     /// A tile of a buffer whose rows are `stride` apart; `column` is where its units begin.
@@ -304,6 +326,9 @@ impl<
         let row = row + first;
         let part = Place::<S, PART, VECTORS, FULL> { row, at, mask };
         let mut sums = [[[s.splat(0.0); VECTORS]; 4]; PART];
+        if const { PART > ROWS } {
+            return sums;
+        }
         for g in 0..4 {
             // SAFETY: the tile lies within the step, and its buffers cover that.
             let gate = unsafe { part.load(s, step.start, step.start_stride, g * step.hidden) };
@@ -438,8 +463,8 @@ pub(crate) struct BackwardArgs<'a> {
 
 /// The buffers of one step backward of B rows and H units, which all cover that.
 pub struct StepBackward<'a> {
-    pub(super) batch: usize,
-    pub(super) hidden: usize,
+    batch: usize,
+    hidden: usize,
     gates: *mut f32,
     c_before: *const f32,
     c: *const f32,
@@ -474,11 +499,24 @@ impl<'a> StepBackward<'a> {
         })
     }
 
+    /// Rows of the batch.
+    #[inline(always)]
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Units.
+    #[inline(always)]
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
     /// `ROWS` rows of all units, if a vector holds them.
     #[inline(always)]
     pub(super) fn tile<S: Simd, const ROWS: usize, const FULL: bool>(&mut self, s: S, row: usize) {
         let hidden = self.hidden;
         let Some(place) = Place::<S, ROWS, 1, FULL>::new(s, (self.batch, hidden), row, 0) else {
+            debug_assert!(false, "a tile that the step does not have");
             return;
         };
         // SAFETY: the tile lies within the step, and its buffers cover that.

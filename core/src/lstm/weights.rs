@@ -24,7 +24,8 @@ pub(crate) const PANEL_UNITS: usize = 16;
 /// Rows of a batch for which a step is faster than a product.
 pub(crate) const FEW_ROWS: usize = 3;
 
-/// Which end of the weights the next step of a stream begins with. One for each stream; any will do.
+/// For [`LayerUnits::step`](crate::LayerUnits::step): which end of the weights the next step begins
+/// with. One for each sequence; any will do.
 ///
 /// Steps that walk the weights the other way each time first read what is still in the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

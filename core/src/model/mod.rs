@@ -99,22 +99,20 @@ impl<'a> Model<'a> {
         self.params
     }
 
-    pub(crate) fn check_x_and_state(
+    /// The lengths of what every pass reads, as [`check_lens`] takes them.
+    fn lens_of(
         &self,
         extent: Extent,
         x: &[f32],
         state: &[f32],
-    ) -> Result<(), ArgumentError> {
-        check_len(
-            "x",
-            extent.rows().saturating_mul(self.shape.inputs),
-            x.len(),
-        )?;
-        check_len("state", self.shape.state_len(extent.batch), state.len())
+    ) -> [(&'static str, usize, usize); 2] {
+        let x_len = extent.rows().saturating_mul(self.shape.inputs);
+        let state_len = self.shape.state_len(extent.batch);
+        [("x", x_len, x.len()), ("state", state_len, state.len())]
     }
 
     /// Of the last layer's hidden states.
-    pub(crate) fn y_len(&self, extent: Extent) -> usize {
+    fn y_len(&self, extent: Extent) -> usize {
         extent.rows().saturating_mul(self.shape.outputs())
     }
 
@@ -131,16 +129,35 @@ impl<'a> Model<'a> {
         y: &mut [f32],
         scratch: &mut [f32],
     ) -> Result<(), ArgumentError> {
-        self.check_x_and_state(extent, x, state)?;
-        check_len("y", self.y_len(extent), y.len())?;
+        self.infer_with(extent, x, state, y, scratch, None)
+    }
+
+    /// [`infer`](Self::infer), with kernels that are packed, if there are any: then with less scratch.
+    pub(crate) fn infer_with(
+        &self,
+        extent: Extent,
+        x: &[f32],
+        state: &mut [f32],
+        y: &mut [f32],
+        scratch: &mut [f32],
+        packed: Option<&[f32]>,
+    ) -> Result<(), ArgumentError> {
         let room = self.shape.inference_room(extent);
-        check_len("scratch", room.len(), scratch.len())?;
-        infer_layers(*self, extent, x, state, y, scratch, room, None);
+        let scratch_len = match packed {
+            Some(_) => room.packed_len(),
+            None => room.len(),
+        };
+        check_lens(&self.lens_of(extent, x, state))?;
+        check_lens(&[
+            ("y", self.y_len(extent), y.len()),
+            ("scratch", scratch_len, scratch.len()),
+        ])?;
+        infer_layers(*self, extent, x, state, y, scratch, room, packed);
         Ok(())
     }
 
     /// The dense head: `logits` `[T, B, C]` is overwritten with y·W + b of `y`
-    /// `[T, B, H]`.
+    /// `[T, B, H]`. Without a head that is [`ArgumentError::NoHead`].
     pub fn logits(
         &self,
         extent: Extent,
@@ -148,8 +165,13 @@ impl<'a> Model<'a> {
         logits: &mut [f32],
     ) -> Result<(), ArgumentError> {
         let head = self.shape.head().ok_or(ArgumentError::NoHead)?;
+        check_lens(&[
+            ("y", self.y_len(extent), y.len()),
+            ("logits", self.shape.logits_len(extent), logits.len()),
+        ])?;
         let (_, params) = self.params.cut(self.params.len() - head.params_len());
-        crate::train::dense::forward(head, extent.rows(), params, y, logits)
+        dispatch!(s => forward_rows(s, head, extent.rows(), params, y, logits, &mut []));
+        Ok(())
     }
 
     /// The LSTM layers with a cache for [`backward`](Self::backward).
@@ -164,7 +186,7 @@ impl<'a> Model<'a> {
         state: &mut [f32],
         cache: &mut [f32],
     ) -> Result<(), ArgumentError> {
-        self.check_x_and_state(extent, x, state)?;
+        check_lens(&self.lens_of(extent, x, state))?;
         check_len("cache", self.shape.cache_len(extent), cache.len())?;
         let model = *self;
         forward_layers(model, extent, x, state, cache);
@@ -210,7 +232,8 @@ impl<'a> Model<'a> {
     /// training step but the update. Gives the loss.
     ///
     /// `labels` `[T, B]` are read; the outputs are the class probabilities `[T, B, C]`. The
-    /// gradient does not reach back into the state: truncated backpropagation.
+    /// gradient does not reach back into the state: truncated backpropagation. Refuses a model
+    /// without a head, an extent without rows, and a label that is neither a class nor `IGNORE`.
     ///
     /// Rows with the label [`loss::IGNORE`](crate::train::loss::IGNORE), such as the padding of a short
     /// sequence, do not count: the mean is over the others, though the state advances through
@@ -314,7 +337,7 @@ impl<'a> Model<'a> {
         Ok(loss_gradient(*self, extent, loss, buffers))
     }
 
-    /// Also refuses that there is nothing to learn from; `aim` are the labels or the targets.
+    /// Also refuses an empty set of labels or targets; `aim` is its name and lengths.
     #[inline(always)]
     fn check_training(
         &self,
@@ -347,7 +370,7 @@ fn output(mut cache: &[f32], len: usize) -> &[f32] {
     take_last(&mut cache, len)
 }
 
-pub(crate) fn infer_layers(
+fn infer_layers(
     model: Model,
     extent: Extent,
     x: &[f32],

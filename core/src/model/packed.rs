@@ -3,7 +3,7 @@
 //! [`Model::infer`] packs the kernels of wide layers anew in every call, because the
 //! weights may have changed; a batch of few rows and a short sequence notice it.
 
-use super::{Model, infer_layers};
+use super::Model;
 use crate::error::{ArgumentError, check_len};
 use crate::layout::split::{align_to_cache_line, take};
 use crate::layout::{Extent, Params};
@@ -81,18 +81,13 @@ impl<'a> PackedModel<'a> {
         y: &mut [f32],
         scratch: &mut [f32],
     ) -> Result<(), ArgumentError> {
-        let model = self.model;
-        model.check_x_and_state(extent, x, state)?;
-        check_len("y", model.y_len(extent), y.len())?;
-        let room = model.shape().inference_room(extent);
-        check_len("scratch", room.packed_len(), scratch.len())?;
         let panels = if self.order == (Level::current(), extent.batch <= FEW_ROWS) {
             align_to_cache_line(self.panels)
         } else {
             &[]
         };
-        infer_layers(model, extent, x, state, y, scratch, room, Some(panels));
-        Ok(())
+        self.model
+            .infer_with(extent, x, state, y, scratch, Some(panels))
     }
 }
 

@@ -2,12 +2,12 @@
 //! the instruction set that runs them.
 //!
 //! A kernel is written once, generic over [`Simd`]; formulas are generic over [`Arithmetic`], which
-//! [`Unrolled`] vectors have too. A value of a type that
-//! implements it (a token) is the proof that the processor has the
-//! instructions: safe code can only get one from `dispatch!`, which looks at
-//! the processor first. Only the trampolines in the instruction set's own file
-//! carry `#[target_feature]`; everything below them is `#[inline(always)]`, so
-//! that it is compiled with the features of the trampoline it ends up in.
+//! [`Unrolled`] vectors have too. A value of a type that implements `Simd` (a token) is the proof
+//! that the processor has the instructions: safe code can only get one from `dispatch!` and
+//! `dispatch_inline!`, which look at the processor first. Only the functions that `per_level!`
+//! compiles and the trampolines behind [`Simd::vectorize`] carry `#[target_feature]`; everything
+//! below them is `#[inline(always)]`, so that it is compiled with the features of the function it
+//! ends up in.
 //!
 //! The native levels are for x86-64 with its usual SSE2 and AArch64 with its usual NEON: a
 //! target that has switched vector registers off, as kernels do, and an interpreter get
@@ -103,19 +103,19 @@ pub trait Arithmetic: Copy {
     /// The numbers of one operation.
     type V: Copy;
 
-    /// [`exp`](crate::activation::exp).
+    /// [`exp`](crate::activation::exp_in_place).
     #[inline(always)]
     fn exp(self, x: Self::V) -> Self::V {
         let [y] = self.exp_each([x]);
         y
     }
-    /// [`sigmoid`](crate::activation::sigmoid).
+    /// [`sigmoid`](crate::activation::sigmoid_in_place).
     #[inline(always)]
     fn sigmoid(self, x: Self::V) -> Self::V {
         let [y] = self.sigmoid_each([x]);
         y
     }
-    /// [`tanh`](crate::activation::tanh).
+    /// [`tanh`](crate::activation::tanh_in_place).
     #[inline(always)]
     fn tanh(self, x: Self::V) -> Self::V {
         let [y] = self.tanh_each([x]);
@@ -342,7 +342,7 @@ impl Tiling {
     };
 }
 
-/// Evaluates `$body` with the token `$s` of the current level: the one place where a level is chosen.
+/// Evaluates `$body` with the token `$s` of the current level.
 /// For calls of functions that are compiled for a level.
 macro_rules! dispatch {
     ($s:ident => $body:expr) => {

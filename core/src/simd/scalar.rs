@@ -162,8 +162,7 @@ impl<const LONG: bool> Scalar<LONG> {
         sums: &mut [[f32; N]; 4],
     ) {
         #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
-        if const { N == UNITS } {
-            // Only of `f32`.
+        if const { N == UNITS && W::IS_F32 } {
             let kernel = kernel.cast::<f32>();
             for (g, sums) in sums.iter_mut().enumerate() {
                 if let Some(sums) = sums.first_chunk_mut() {

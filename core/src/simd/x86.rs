@@ -226,9 +226,9 @@ mod xmm {
             store_masked(p: *mut f32, v: Floats, mask: Self::Mask) = match mask.1 {
                 0 => {}
                 1 => _mm_store_ss(p, v),
-                2 => _mm_store_sd(p.cast(), _mm_castps_pd(v)),
+                2 => _mm_storel_epi64(p.cast(), cast_to_integers(v)),
                 3 => {
-                    _mm_store_sd(p.cast(), _mm_castps_pd(v));
+                    _mm_storel_epi64(p.cast(), cast_to_integers(v));
                     _mm_store_ss(p.add(2), _mm_movehl_ps(v, v));
                 }
                 _ => storeu_ps(p, v),

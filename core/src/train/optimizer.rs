@@ -6,8 +6,8 @@
 //! slots are set with `init_slots`. `step` counts the updates from 1.
 //!
 //! An update that would leave numbers from which no training goes on is refused with
-//! [`ArgumentError::NotFinite`] before a weight or a slot has changed: if a gradient is not finite
-//! (`"gradients"`), if a new slot might not be (`"slots"`: the square of a gradient of 2e19 is
+//! [`ArgumentError::NotFinite`] before a weight or a slot has changed: if the learning rate or a
+//! gradient is not finite (`"learning_rate"`, `"gradients"`), if a new slot might not be (`"slots"`: the square of a gradient of 2e19 is
 //! infinite), and for [`Sgd`] and [`Momentum`], whose step grows with the gradient, if a new
 //! weight might not be (`"params"`). The steps of the others are bounded by the learning rate. What
 //! might be is told from the largest gradient, slot and weight, wherever they are.
@@ -311,6 +311,7 @@ struct Update<'a, R> {
 /// One optimizer's formula: new parameters and slots.
 trait Rule: Copy {
     const SLOTS: usize;
+    fn rate(self) -> f32;
     fn apply<A: Arithmetic>(self, s: A, w: A::V, g: A::V, slots: [A::V; 2]) -> (A::V, [A::V; 2]);
 
     /// What might not be finite after an update, from the largest magnitudes of a gradient and a
@@ -318,6 +319,13 @@ trait Rule: Copy {
     fn lost(self, gradient: f32, slot: f32, _params: &[f32]) -> Option<&'static str> {
         (!fits(slot + gradient * gradient)).then_some("slots")
     }
+}
+
+/// The step over its root. A root of 0 is that of gradients that were all 0, and takes no step.
+#[inline(always)]
+fn quotient<A: Arithmetic>(s: A, step: A::V, root: A::V) -> A::V {
+    let zero = s.splat(0.0);
+    s.select_lt(zero, root, s.div(step, root), zero)
 }
 
 /// Whether a bound is finite, with room for roundings. NaN is not.
@@ -383,7 +391,9 @@ fn run<R: Rule>(
         return Err(wrong_length(params, gradients, slots_len, slots));
     }
     let gradient = largest(gradients);
-    let lost = if gradient.is_finite() {
+    let lost = if !rule.rate().is_finite() {
+        Some("learning_rate")
+    } else if gradient.is_finite() {
         rule.lost(gradient, largest(slots), params)
     } else {
         Some("gradients")
@@ -421,6 +431,9 @@ impl Sgd {
 
 impl Rule for Sgd {
     const SLOTS: usize = 0;
+    fn rate(self) -> f32 {
+        self.learning_rate
+    }
     fn lost(self, gradient: f32, _slot: f32, params: &[f32]) -> Option<&'static str> {
         let step = self.learning_rate * gradient;
         (!fits(largest(params) + step.abs())).then_some("params")
@@ -454,6 +467,9 @@ impl Momentum {
 
 impl Rule for Momentum {
     const SLOTS: usize = 1;
+    fn rate(self) -> f32 {
+        self.learning_rate
+    }
     fn lost(self, gradient: f32, slot: f32, params: &[f32]) -> Option<&'static str> {
         let momentum = self.momentum.abs();
         let a = momentum * slot + gradient;
@@ -512,6 +528,9 @@ impl Adagrad {
 
 impl Rule for Adagrad {
     const SLOTS: usize = 1;
+    fn rate(self) -> f32 {
+        self.learning_rate
+    }
     #[inline(always)]
     fn apply<A: Arithmetic>(
         self,
@@ -522,7 +541,7 @@ impl Rule for Adagrad {
     ) -> (A::V, [A::V; 2]) {
         let a = s.fma(g, g, a);
         let root = s.add(s.sqrt(a), s.splat(self.epsilon));
-        let step = s.div(s.mul(s.splat(self.learning_rate), g), root);
+        let step = quotient(s, s.mul(s.splat(self.learning_rate), g), root);
         (s.sub(w, step), [a, unused])
     }
 }
@@ -580,12 +599,15 @@ struct AdamRule {
 
 impl Rule for AdamRule {
     const SLOTS: usize = 2;
+    fn rate(self) -> f32 {
+        self.rate
+    }
     #[inline(always)]
     fn apply<A: Arithmetic>(self, s: A, w: A::V, g: A::V, [m, v]: [A::V; 2]) -> (A::V, [A::V; 2]) {
         let m = s.fma(s.splat(self.one_minus_beta1), s.sub(g, m), m);
         let v = s.fma(s.splat(self.one_minus_beta2), s.sub(s.mul(g, g), v), v);
         let root = s.fma(s.sqrt(v), s.splat(self.root_scale), s.splat(self.epsilon));
-        let step = s.div(s.mul(s.splat(self.rate), m), root);
+        let step = quotient(s, s.mul(s.splat(self.rate), m), root);
         (s.sub(s.mul(s.splat(self.keep), w), step), [m, v])
     }
 }
@@ -614,6 +636,9 @@ impl RmsProp {
 
 impl Rule for RmsProp {
     const SLOTS: usize = 2;
+    fn rate(self) -> f32 {
+        self.learning_rate
+    }
     #[inline(always)]
     fn apply<A: Arithmetic>(
         self,
@@ -630,7 +655,7 @@ impl Rule for RmsProp {
         } else {
             s.add(s.sqrt(square), epsilon)
         };
-        let step = s.div(s.mul(s.splat(self.learning_rate), g), root);
+        let step = quotient(s, s.mul(s.splat(self.learning_rate), g), root);
         let a = s.fma(s.splat(self.momentum), a, step);
         (s.sub(w, a), [square, a])
     }
