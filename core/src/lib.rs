@@ -62,6 +62,7 @@ pub mod activation;
 pub mod c;
 pub mod layout;
 
+mod chain;
 mod error;
 mod fixed;
 mod gemm;
@@ -70,6 +71,7 @@ mod model;
 mod simd;
 mod train;
 
+pub use chain::{Activation, Cell, Direction, LstmStage, Returns, Stage};
 pub use error::ArgumentError;
 pub use fixed::{
     Buffers, Classifier, ClassifierWorkspace, Dense, Lstm, LstmCache, LstmState, LstmWorkspace,

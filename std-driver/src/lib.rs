@@ -22,6 +22,7 @@ pub mod curve;
 pub mod data;
 pub mod export;
 pub mod files;
+pub mod import;
 pub mod infer;
 pub mod log;
 pub mod parallel;

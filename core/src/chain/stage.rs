@@ -1,0 +1,267 @@
+//! What a chain is made of: the kinds of stages, and the options of an LSTM layer.
+
+use crate::layout::{DenseShape, Extent, LayerShape};
+
+/// A function of one number, or of a row.
+///
+/// ```
+/// use fused_lstm::Activation;
+///
+/// let mut row = [-1.0, 0.0, 1.0];
+/// Activation::HardSigmoid { slope: 0.2 }.apply(3, &mut row);
+/// assert_eq!(row, [0.3, 0.5, 0.7]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// x.
+    Linear,
+    /// tanh x.
+    Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// max(0, x).
+    Relu,
+    /// slope·x + 0.5, clipped to 0 and 1. Keras 1 and 2, TensorFlow.js and ONNX have a slope of
+    /// 0.2, Keras 3 and PyTorch one of 1/6.
+    HardSigmoid {
+        /// How steep it is.
+        slope: f32,
+    },
+    /// The exponentials of a row, divided by their sum. No activation of a cell.
+    Softmax,
+}
+
+/// The order in which a layer takes the time steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the first to the last.
+    Forward,
+    /// From the last to the first.
+    Reverse,
+    /// Both, with weights for each; a row of the output is that of the forward direction and
+    /// then that of the other.
+    Both,
+}
+
+impl Direction {
+    /// How many directions these are.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Forward | Self::Reverse => 1,
+            Self::Both => 2,
+        }
+    }
+}
+
+/// What a layer hands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// The output of every step, `[T, B, P]`.
+    Sequence,
+    /// The output of the step that a direction takes last, `[1, B, P]`: with lengths, of each
+    /// row's own. That of the direction from the end is the one of the first time step.
+    Last,
+    /// The mean over the steps, `[1, B, P]`: with lengths, over each row's own.
+    Mean,
+}
+
+/// The equations of a cell, as options beside [`PLAIN`](Self::PLAIN).
+///
+/// ```
+/// use fused_lstm::{Activation, Cell};
+///
+/// // As an old Keras model has it.
+/// let cell = Cell { gates: Activation::HardSigmoid { slope: 0.2 }, ..Cell::PLAIN };
+/// assert!(!cell.is_plain());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    /// P, the width of a projection of the hidden state, which is then both the output and what
+    /// the next step reads: LSTMP (Sak et al. 2014).
+    pub projection: Option<usize>,
+    /// Whether the gates see the cell state (Gers and Schmidhuber 2000): i and f that before the
+    /// step, o the new one.
+    pub peepholes: bool,
+    /// Whether f = 1 − i; the weights of f are not used then (Greff et al. 2017).
+    pub coupled: bool,
+    /// The function of i, f and o.
+    pub gates: Activation,
+    /// That of the candidate j.
+    pub candidate: Activation,
+    /// That of the cell state on its way out.
+    pub output: Activation,
+    /// The largest magnitude of a pre-activation: ONNX's `clip`.
+    pub preact_clip: f32,
+    /// The largest magnitude of a new cell state: TensorFlow's `cell_clip`.
+    pub cell_clip: f32,
+    /// The largest magnitude of a projected output: TensorFlow's `proj_clip`.
+    pub projection_clip: f32,
+}
+
+impl Cell {
+    /// The cell of [`Lstm`](crate::Lstm) and [`Model`](crate::Model).
+    pub const PLAIN: Self = Self {
+        projection: None,
+        peepholes: false,
+        coupled: false,
+        gates: Activation::Sigmoid,
+        candidate: Activation::Tanh,
+        output: Activation::Tanh,
+        preact_clip: f32::INFINITY,
+        cell_clip: f32::INFINITY,
+        projection_clip: f32::INFINITY,
+    };
+
+    /// Whether there are no options.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::PLAIN
+    }
+}
+
+/// An LSTM layer of a chain.
+///
+/// Its parameters are those of one direction, and then those of the other: the kernel
+/// `[I+P, 4, H]` and the bias `[4, H]`, gates i, j, f, o; then the peepholes `[3, H]` of i, f and o,
+/// and the projection `[H, P]`, if there are such. Its state is c `[B, H]` and then h `[B, P]` of each
+/// direction. P is H where there is no projection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LstmStage {
+    /// Inputs I and hidden units H.
+    pub layer: LayerShape,
+    /// The equations.
+    pub cell: Cell,
+    /// The order of the steps.
+    pub direction: Direction,
+    /// What is handed on.
+    pub returns: Returns,
+}
+
+impl LstmStage {
+    /// A plain layer.
+    pub const fn new(layer: LayerShape) -> Self {
+        Self {
+            layer,
+            cell: Cell::PLAIN,
+            direction: Direction::Forward,
+            returns: Returns::Sequence,
+        }
+    }
+
+    /// P, the outputs of one direction.
+    pub const fn outputs(&self) -> usize {
+        match self.cell.projection {
+            Some(outputs) => outputs,
+            None => self.layer.hidden,
+        }
+    }
+
+    /// The parameters of one direction.
+    pub const fn direction_params_len(&self) -> usize {
+        let LayerShape { inputs, hidden } = self.layer;
+        let rows = inputs.saturating_add(self.outputs()).saturating_add(1);
+        let mut len = rows.saturating_mul(4).saturating_mul(hidden);
+        if self.cell.peepholes {
+            len = len.saturating_add(hidden.saturating_mul(3));
+        }
+        if self.cell.projection.is_some() {
+            len = len.saturating_add(hidden.saturating_mul(self.outputs()));
+        }
+        len
+    }
+
+    /// The parameters.
+    pub const fn params_len(&self) -> usize {
+        self.direction_params_len()
+            .saturating_mul(self.direction.count())
+    }
+
+    /// The state of one direction.
+    pub const fn direction_state_len(&self, batch: usize) -> usize {
+        self.layer
+            .hidden
+            .saturating_add(self.outputs())
+            .saturating_mul(batch)
+    }
+
+    /// The state.
+    pub const fn state_len(&self, batch: usize) -> usize {
+        self.direction_state_len(batch)
+            .saturating_mul(self.direction.count())
+    }
+}
+
+/// One stage of a [`Chain`](crate::Chain).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// A row of a table `[rows, width]` for each input, which is the row's number.
+    Embedding {
+        /// Rows of the table.
+        rows: usize,
+        /// Numbers in a row.
+        width: usize,
+    },
+    /// x·W + b, with W `[I, O]` and b `[O]`.
+    Dense(DenseShape),
+    /// A function of every number, or of every row.
+    Activation(Activation),
+    /// An LSTM layer.
+    Lstm(LstmStage),
+    /// Adds columns of the chain's input, times a factor; the time steps must be those of the
+    /// input.
+    Skip {
+        /// The first of as many columns as the stage has outputs.
+        first: usize,
+        /// The factor.
+        gain: f32,
+    },
+    /// Multiplies every number.
+    Gain(f32),
+    /// The time steps from the last to the first.
+    Reverse,
+}
+
+impl Stage {
+    /// The parameters.
+    pub const fn params_len(&self) -> usize {
+        match self {
+            Self::Embedding { rows, width } => rows.saturating_mul(*width),
+            Self::Dense(shape) => shape.params_len(),
+            Self::Lstm(stage) => stage.params_len(),
+            _ => 0,
+        }
+    }
+
+    /// The state.
+    pub const fn state_len(&self, batch: usize) -> usize {
+        match self {
+            Self::Lstm(stage) => stage.state_len(batch),
+            _ => 0,
+        }
+    }
+
+    /// The width of a row behind it, of one of so many numbers before it.
+    pub const fn width(&self, before: usize) -> usize {
+        match self {
+            Self::Embedding { width, .. } => *width,
+            Self::Dense(shape) => shape.outputs,
+            Self::Lstm(stage) => stage.outputs().saturating_mul(stage.direction.count()),
+            _ => before,
+        }
+    }
+
+    /// The steps behind it.
+    pub(crate) const fn extent(&self, before: Extent) -> Extent {
+        match self {
+            Self::Lstm(LstmStage {
+                returns: Returns::Last | Returns::Mean,
+                ..
+            }) => Extent {
+                steps: if before.steps == 0 { 0 } else { 1 },
+                batch: before.batch,
+            },
+            _ => before,
+        }
+    }
+}
