@@ -2,6 +2,7 @@
 //! all of them. Each module says what it holds; a name before `--` selects one of them.
 
 mod bits;
+mod chain;
 mod goldens;
 mod gradients;
 mod loss;

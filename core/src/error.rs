@@ -39,6 +39,29 @@ pub enum ArgumentError {
         /// The number of classes.
         classes: usize,
     },
+    /// A number that is to choose a row of a table is none of its rows.
+    Index {
+        /// Which number, counted over time and batch.
+        row: usize,
+        /// The rows of the table.
+        rows: usize,
+    },
+    /// A stage of a chain that cannot be.
+    Stage {
+        /// Which one, from 0.
+        index: usize,
+        /// What it must have.
+        what: &'static str,
+    },
+    /// A stage of a chain that does not fit the one before it.
+    StageInputs {
+        /// Which one, from 0.
+        index: usize,
+        /// Its inputs.
+        expected: usize,
+        /// What the one before it has as outputs.
+        got: usize,
+    },
     /// The model has no dense head, and the call needs one.
     NoHead,
     /// A number is NaN or infinite, or would become so: no training goes on from there.
@@ -75,6 +98,17 @@ impl fmt::Display for ArgumentError {
                     classes.saturating_sub(1)
                 )
             }
+            Self::Index { row, rows } => write!(
+                f,
+                "number {row} of x: expected a whole number from 0 to {}",
+                rows.saturating_sub(1)
+            ),
+            Self::Stage { index, what } => write!(f, "stage {index}: expected {what}"),
+            Self::StageInputs {
+                index,
+                expected,
+                got,
+            } => write!(f, "stage {index}: expected {expected} inputs, got {got}"),
             Self::NoHead => f.write_str("the model has no dense head"),
             Self::NotFinite { what } => {
                 write!(f, "{what}: expected finite numbers, got NaN or infinity")

@@ -71,7 +71,9 @@ mod model;
 mod simd;
 mod train;
 
-pub use chain::{Activation, Cell, Direction, LstmStage, Returns, Stage};
+pub use chain::{
+    Activation, Cell, Chain, ChainBackward, ChainLengths, Direction, LstmStage, Returns, Stage,
+};
 pub use error::ArgumentError;
 pub use fixed::{
     Buffers, Classifier, ClassifierWorkspace, Dense, Lstm, LstmCache, LstmState, LstmWorkspace,

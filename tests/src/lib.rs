@@ -1,6 +1,7 @@
 //! What the tests share: the oracle, the reference data, a source of numbers, and
 //! the way to run something at every level.
 
+pub mod chain;
 pub mod close;
 pub mod golden;
 pub mod levels;

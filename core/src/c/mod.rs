@@ -70,9 +70,9 @@ pub enum Status {
 impl From<ArgumentError> for Status {
     fn from(error: ArgumentError) -> Self {
         match error {
-            ArgumentError::Length { .. } => Self::Length,
-            ArgumentError::Zero { .. } => Self::Zero,
-            ArgumentError::Label { .. } => Self::Label,
+            ArgumentError::Length { .. } | ArgumentError::StageInputs { .. } => Self::Length,
+            ArgumentError::Zero { .. } | ArgumentError::Stage { .. } => Self::Zero,
+            ArgumentError::Label { .. } | ArgumentError::Index { .. } => Self::Label,
             ArgumentError::NoHead => Self::NoHead,
             ArgumentError::NotFinite { .. } => Self::NotFinite,
             ArgumentError::NotPositive { .. } => Self::NotPositive,

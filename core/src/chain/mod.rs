@@ -1,5 +1,13 @@
 //! Chains: embedding, dense and LSTM stages with options, run one after the other.
 
+mod pointwise;
+mod recurrent;
+mod run;
+mod shape;
 mod stage;
+mod train;
 
+pub use run::Chain;
+pub use shape::ChainLengths;
 pub use stage::{Activation, Cell, Direction, LstmStage, Returns, Stage};
+pub use train::ChainBackward;

@@ -251,17 +251,25 @@ impl Stage {
         }
     }
 
-    /// The steps behind it.
-    pub(crate) const fn extent(&self, before: Extent) -> Extent {
-        match self {
+    /// Whether as many steps come out as went in.
+    pub(crate) const fn is_whole(&self) -> bool {
+        !matches!(
+            self,
             Self::Lstm(LstmStage {
                 returns: Returns::Last | Returns::Mean,
                 ..
-            }) => Extent {
-                steps: if before.steps == 0 { 0 } else { 1 },
-                batch: before.batch,
-            },
-            _ => before,
+            })
+        )
+    }
+
+    /// The steps behind it.
+    pub(crate) const fn extent(&self, before: Extent) -> Extent {
+        if self.is_whole() || before.steps == 0 {
+            return before;
+        }
+        Extent {
+            steps: 1,
+            batch: before.batch,
         }
     }
 }

@@ -42,7 +42,7 @@ pub const SMALLEST_STATE: f32 = 1.0 / (1u64 << 63) as f32;
 
 /// A state, or +0 if it is below [`SMALLEST_STATE`].
 #[inline(always)]
-fn state<A: Arithmetic>(s: A, v: A::V) -> A::V {
+pub(crate) fn state<A: Arithmetic>(s: A, v: A::V) -> A::V {
     // NaN is not less.
     s.select_lt(s.abs(v), s.splat(SMALLEST_STATE), s.splat(0.0), v)
 }

@@ -1,0 +1,573 @@
+//! One direction of an LSTM layer with options, over time: forward, and backward.
+//!
+//! For every row of the batch and every unit, with the layer's functions of the gates σ, of the
+//! candidate g and of the output h, and clip(·) to what the options say:
+//!
+//! ```text
+//! zi, zj, zf, zo = bias + x·Wx + h·Wh        and with peepholes  zi += wi·c   zf += wf·c
+//! i, j, f = σ(clip(zi)), g(clip(zj)), σ(clip(zf))                or f = 1 − i
+//! c' = clip(f·c + i·j)                       and with peepholes  zo += wo·c'
+//! m = σ(clip(zo))·h(c')                      h' = m              or clip(m·Wp)
+//! ```
+//!
+//! (Gers and Schmidhuber 2000; Sak, Senior and Beaufays 2014; Greff et al. 2017.) x·Wx of all steps
+//! is one product; each step then takes few passes over its rows. A row that has ended keeps its
+//! state, and its output is zero.
+
+use super::pointwise::{Pointwise, Update, clipped, formula, unless_clipped, update};
+use super::stage::LstmStage;
+use crate::gemm::{GemmArgs, Init, MatMut, MatRef};
+use crate::layout::split::{copy_prefix, exact_chunks, take};
+use crate::layout::{Cut, Extent, LayerShape};
+use crate::lstm::cell::state;
+use crate::simd::{Arithmetic, per_level};
+
+per_level! {
+    /// The passes through one direction.
+    trait Recurrent: Pointwise {
+        fn recur(args: Forward<'_>) = forward;
+        fn recur_back(args: Backward<'_>) = backward;
+    }
+}
+
+/// Which rows of the batch are active in which steps.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The steps of each row; without, all have all.
+    pub(super) lengths: Option<&'a [usize]>,
+    /// The steps are taken from the last to the first, so that a row begins late.
+    pub(super) reversed: bool,
+    pub(super) steps: usize,
+}
+
+impl Rows<'_> {
+    /// Whether a row is active in a step, in the order in which they are taken.
+    #[inline(always)]
+    pub(super) fn is_active(&self, step: usize, row: usize) -> bool {
+        let Some(lengths) = self.lengths else {
+            return true;
+        };
+        let length = lengths.get(row).copied().unwrap_or(0);
+        if self.reversed {
+            step.saturating_add(length) >= self.steps
+        } else {
+            step < length
+        }
+    }
+}
+
+/// The parameters of a direction, or their gradients.
+pub(super) struct Parts<S> {
+    /// `[I, 4, H]`
+    input: S,
+    /// `[P, 4, H]`
+    recurrent: S,
+    /// `[4, H]`
+    bias: S,
+    /// `[3, H]`, or none.
+    peepholes: S,
+    /// `[H, P]`, or none.
+    projection: S,
+}
+
+impl<S: Cut + Default> Parts<S> {
+    #[inline(always)]
+    pub(super) fn cut(stage: &LstmStage, flat: S) -> Self {
+        let LayerShape { inputs, hidden } = stage.layer;
+        let mut rest = flat;
+        let peepholes = if stage.cell.peepholes { 3 * hidden } else { 0 };
+        Self {
+            input: take(&mut rest, inputs * 4 * hidden),
+            recurrent: take(&mut rest, stage.outputs() * 4 * hidden),
+            bias: take(&mut rest, 4 * hidden),
+            peepholes: take(&mut rest, peepholes),
+            projection: rest,
+        }
+    }
+}
+
+/// Three or four equal parts.
+#[inline(always)]
+fn parts<S: Cut + Default, const N: usize>(flat: S, each: usize) -> [S; N] {
+    let mut rest = flat;
+    [(); N].map(|()| take(&mut rest, each))
+}
+
+/// What the backward pass needs of a forward pass.
+pub struct Cache<'a> {
+    /// The cell state before each step, and after the last, `[T+1, B, H]`.
+    pub(super) c: &'a mut [f32],
+    /// The hidden state likewise, `[T+1, B, P]`.
+    pub(super) h: &'a mut [f32],
+    /// Projected outputs before they are clipped, `[T, B, P]`; none without a projection.
+    pub(super) projected: &'a mut [f32],
+}
+
+impl<'a> Cache<'a> {
+    pub(super) const fn len(stage: &LstmStage, extent: Extent) -> usize {
+        let later = Extent {
+            steps: extent.steps.saturating_add(1),
+            batch: extent.batch,
+        };
+        let outputs = stage.outputs();
+        let projected = match stage.cell.projection {
+            Some(_) => extent.rows().saturating_mul(outputs),
+            None => 0,
+        };
+        let states = stage.layer.hidden.saturating_add(outputs);
+        later
+            .rows()
+            .saturating_mul(states)
+            .saturating_add(projected)
+    }
+
+    pub(super) fn cut(stage: &LstmStage, extent: Extent, flat: &'a mut [f32]) -> Self {
+        let rows = (extent.steps + 1) * extent.batch;
+        let mut rest = flat;
+        Self {
+            c: take(&mut rest, rows * stage.layer.hidden),
+            h: take(&mut rest, rows * stage.outputs()),
+            projected: rest,
+        }
+    }
+}
+
+/// The arguments of a forward pass.
+pub struct Forward<'a> {
+    pub(super) stage: LstmStage,
+    pub(super) extent: Extent,
+    pub(super) rows: Rows<'a>,
+    pub(super) params: &'a [f32],
+    /// `[T, B, I]`, in the order of the steps.
+    pub(super) x: &'a [f32],
+    /// c `[B, H]` and h `[B, P]`, advanced.
+    pub(super) state: &'a mut [f32],
+    /// `[T, B, P]`, overwritten.
+    pub(super) y: &'a mut [f32],
+    /// The pre-activations `[T, B, 4, H]`, overwritten.
+    pub(super) z: &'a mut [f32],
+    /// Overwritten, if there is a backward pass to come.
+    pub(super) cache: Option<Cache<'a>>,
+    /// Room of [`forward_room_len`].
+    pub(super) room: &'a mut [f32],
+}
+
+/// Room of a forward pass: the gates of a row, m of a step, and what it is projected to.
+pub(super) const fn forward_room_len(stage: &LstmStage, batch: usize) -> usize {
+    let step = stage.layer.hidden.saturating_add(stage.outputs());
+    stage
+        .layer
+        .hidden
+        .saturating_mul(4)
+        .saturating_add(batch.saturating_mul(step))
+}
+
+formula!(NewCell { clip: f32 } (this, s, [i, j, f], [c]) => {
+    let c = s.fma(f, c, s.mul(i, j));
+    [state(s, clipped(s, c, this.clip))]
+});
+formula!(OneMinus {} (_this, s, [a], [_to]) => [s.sub(s.splat(1.0), a)]);
+formula!(HiddenState {} (_this, s, [o], [m]) => [state(s, s.mul(o, m))]);
+
+/// The activations of i, j and f, from pre-activations that see the old cell state.
+#[inline(always)]
+fn gates_before<S: Pointwise>(s: S, stage: &LstmStage, z: &[f32], gates: &mut [f32]) {
+    let hidden = stage.layer.hidden;
+    let cell = &stage.cell;
+    copy_prefix(gates, z);
+    if cell.preact_clip.is_finite() {
+        s.clip(&mut *gates, cell.preact_clip);
+    }
+    let [i, j, f] = parts(gates, hidden);
+    s.activate(cell.gates, &mut *i);
+    s.activate(cell.candidate, j);
+    if cell.coupled {
+        update(s, OneMinus {}, [&*i], [f]);
+    } else {
+        s.activate(cell.gates, f);
+    }
+}
+
+/// That of o, likewise from one that sees the new one.
+#[inline(always)]
+fn gate_after<S: Pointwise>(s: S, stage: &LstmStage, z: &[f32], gate: &mut [f32]) {
+    copy_prefix(&mut *gate, z);
+    if stage.cell.preact_clip.is_finite() {
+        s.clip(&mut *gate, stage.cell.preact_clip);
+    }
+    s.activate(stage.cell.gates, gate);
+}
+
+#[inline(always)]
+fn forward<S: Recurrent>(s: S, args: Forward) {
+    let Forward {
+        stage,
+        extent: Extent { steps, batch },
+        rows,
+        params,
+        x,
+        state: flat_state,
+        y,
+        z,
+        mut cache,
+        room,
+    } = args;
+    let LayerShape { inputs, hidden } = stage.layer;
+    let (outputs, cell) = (stage.outputs(), stage.cell);
+    let weights = Parts::cut(&stage, params);
+    let (c, h) = flat_state.cut(batch * hidden);
+    let mut room = room;
+    let gates = take(&mut room, 4 * hidden);
+    let m = take(&mut room, batch * hidden);
+    let projected = take(&mut room, batch * outputs);
+    s.gemm(GemmArgs {
+        a: MatRef::new(x, steps * batch, inputs),
+        b: MatRef::new(weights.input, inputs, 4 * hidden),
+        init: Init::Bias(weights.bias),
+        c: MatMut::new(&mut *z, steps * batch, 4 * hidden),
+        scratch: &mut [],
+    });
+    let [wi, wf, wo] = parts(weights.peepholes, hidden);
+    let each = exact_chunks(z, batch * 4 * hidden).zip(exact_chunks(y, batch * outputs));
+    for (step, (z, y)) in each.enumerate() {
+        if let Some(cache) = &mut cache {
+            keep(&mut *cache.c, step, c);
+            keep(&mut *cache.h, step, h);
+        }
+        s.gemm(GemmArgs {
+            a: MatRef::new(h, batch, outputs),
+            b: MatRef::new(weights.recurrent, outputs, 4 * hidden),
+            init: Init::Accumulate,
+            c: MatMut::new(&mut *z, batch, 4 * hidden),
+            scratch: &mut [],
+        });
+        let units = exact_chunks(&mut *c, hidden).zip(exact_chunks(&mut *m, hidden));
+        for (row, (z, (c, m))) in exact_chunks(z, 4 * hidden).zip(units).enumerate() {
+            if !rows.is_active(step, row) {
+                continue;
+            }
+            if cell.peepholes {
+                let [zi, _, zf, _] = parts(&mut *z, hidden);
+                s.add_product(zi, c, wi);
+                s.add_product(zf, c, wf);
+            }
+            gates_before(s, &stage, z, &mut *gates);
+            let [i, j, f, o] = parts(&mut *gates, hidden);
+            let clip = cell.cell_clip;
+            update(s, NewCell { clip }, [&*i, &*j, &*f], [&mut *c]);
+            let [_, _, _, zo] = parts(z, hidden);
+            if cell.peepholes {
+                s.add_product(zo, c, wo);
+            }
+            gate_after(s, &stage, zo, &mut *o);
+            copy_prefix(&mut *m, c);
+            s.activate(cell.output, &mut *m);
+            update(s, HiddenState {}, [&*o], [m]);
+        }
+        let now: &[f32] = if cell.projection.is_some() {
+            s.gemm(GemmArgs {
+                a: MatRef::new(m, batch, hidden),
+                b: MatRef::new(weights.projection, hidden, outputs),
+                init: Init::Zero,
+                c: MatMut::new(&mut *projected, batch, outputs),
+                scratch: &mut [],
+            });
+            if let Some(cache) = &mut cache {
+                keep(&mut *cache.projected, step, projected);
+            }
+            if cell.projection_clip.is_finite() {
+                s.clip(&mut *projected, cell.projection_clip);
+            }
+            projected
+        } else {
+            m
+        };
+        let each = exact_chunks(now, outputs).zip(exact_chunks(&mut *h, outputs));
+        for (row, ((now, h), y)) in each.zip(exact_chunks(y, outputs)).enumerate() {
+            if rows.is_active(step, row) {
+                copy_prefix(h, now);
+                copy_prefix(y, now);
+            } else {
+                y.fill(0.0);
+            }
+        }
+    }
+    if let Some(cache) = &mut cache {
+        keep(&mut *cache.c, steps, c);
+        keep(&mut *cache.h, steps, h);
+    }
+}
+
+/// Copies what a step has to its place.
+#[inline(always)]
+fn keep(all: &mut [f32], step: usize, from: &[f32]) {
+    if let Some(place) = all.get_mut(step * from.len()..) {
+        copy_prefix(place, from);
+    }
+}
+
+/// The arguments of a backward pass.
+pub struct Backward<'a> {
+    pub(super) stage: LstmStage,
+    pub(super) extent: Extent,
+    pub(super) rows: Rows<'a>,
+    pub(super) params: &'a [f32],
+    /// `[T, B, I]`, in the order of the steps.
+    pub(super) x: &'a [f32],
+    /// `[T, B, P]`, the gradient of the output.
+    pub(super) dy: &'a [f32],
+    /// That of the final state, overwritten with that of the initial one.
+    pub(super) dstate: &'a mut [f32],
+    /// What the forward pass left. The pre-activations become their gradients.
+    pub(super) z: &'a mut [f32],
+    pub(super) cache: Cache<'a>,
+    /// Accumulated to.
+    pub(super) gradients: &'a mut [f32],
+    /// `[T, B, I]`, overwritten.
+    pub(super) dx: &'a mut [f32],
+    /// Room of [`backward_room_len`].
+    pub(super) room: &'a mut [f32],
+}
+
+/// Room of a backward pass: the gates of a row and four rows more, dm of a step, dh of two, m of all
+/// steps, and the kernels and the projection transposed.
+pub(super) const fn backward_room_len(stage: &LstmStage, extent: Extent) -> usize {
+    let LayerShape { inputs, hidden } = stage.layer;
+    let outputs = stage.outputs();
+    let kernels = inputs
+        .saturating_add(outputs)
+        .saturating_mul(hidden)
+        .saturating_mul(4);
+    let step = outputs.saturating_mul(2).saturating_add(hidden);
+    let mut len = hidden
+        .saturating_mul(8)
+        .saturating_add(extent.batch.saturating_mul(step))
+        .saturating_add(kernels);
+    if stage.cell.projection.is_some() {
+        len = len
+            .saturating_add(extent.rows().saturating_mul(hidden))
+            .saturating_add(hidden.saturating_mul(outputs));
+    }
+    len
+}
+
+formula!(RawCell {} (_this, s, [i, j, f, c], [_raw]) => [s.fma(f, c, s.mul(i, j))]);
+formula!(Product {} (_this, s, [a, b], [_to]) => [s.mul(a, b)]);
+formula!(AddTo {} (_this, s, [a], [to]) => [s.add(to, a)]);
+formula!(Subtract {} (_this, s, [a], [to]) => [s.sub(to, a)]);
+formula!(CellGradient { clip: f32 } (this, s, [raw], [dc]) => [unless_clipped(s, raw, this.clip, dc)]);
+
+#[inline(always)]
+fn backward<S: Recurrent>(s: S, args: Backward) {
+    let Backward {
+        stage,
+        extent: Extent { steps, batch },
+        rows,
+        params,
+        x,
+        dy,
+        dstate,
+        z,
+        cache,
+        gradients,
+        dx,
+        room,
+    } = args;
+    let LayerShape { inputs, hidden } = stage.layer;
+    let (outputs, cell) = (stage.outputs(), stage.cell);
+    let weights = Parts::cut(&stage, params);
+    let to = Parts::cut(&stage, gradients);
+    let mut room = room;
+    let gates = take(&mut room, 4 * hidden);
+    let [tanh_c, raw, dtanh, spare] = parts(take(&mut room, 4 * hidden), hidden);
+    let dm = take(&mut room, batch * hidden);
+    let dh_now = take(&mut room, batch * outputs);
+    let dh_before = take(&mut room, batch * outputs);
+    let recurrent = take(&mut room, outputs * 4 * hidden);
+    let input = take(&mut room, inputs * 4 * hidden);
+    let m_len = if cell.projection.is_some() {
+        steps * batch * hidden
+    } else {
+        0
+    };
+    let m_all = take(&mut room, m_len);
+    let projection_len = if cell.projection.is_some() {
+        hidden * outputs
+    } else {
+        0
+    };
+    let projection = take(&mut room, projection_len);
+    let transposed = |to: &mut [f32], from: &[f32], rows, cols| {
+        s.transpose(to, MatRef::new(from, rows, cols));
+    };
+    transposed(&mut *recurrent, weights.recurrent, outputs, 4 * hidden);
+    transposed(&mut *input, weights.input, inputs, 4 * hidden);
+    if cell.projection.is_some() {
+        transposed(&mut *projection, weights.projection, hidden, outputs);
+    }
+    let (dc, dh) = dstate.cut(batch * hidden);
+    let [wi, wf, wo] = parts(weights.peepholes, hidden);
+    let [dwi, dwf, dwo] = parts(to.peepholes, hidden);
+
+    for step in (0..steps).rev() {
+        let at = |all: usize| step * all..(step + 1) * all;
+        let later = |all: usize| (step + 1) * all..(step + 2) * all;
+        let (units, width) = (batch * hidden, batch * outputs);
+        let c_before = cache.c.get(at(units)).unwrap_or(&[]);
+        let c_after = cache.c.get(later(units)).unwrap_or(&[]);
+        let dy = dy.get(at(width)).unwrap_or(&[]);
+        // The gradient of what the step gave: none for rows that it left alone.
+        for (row, (now, dy)) in exact_chunks(&mut *dh_now, outputs)
+            .zip(exact_chunks(dy, outputs))
+            .enumerate()
+        {
+            if rows.is_active(step, row) {
+                let dh = dh.get(row * outputs..(row + 1) * outputs).unwrap_or(&[]);
+                copy_prefix(&mut *now, dh);
+                update(s, AddTo {}, [dy], [now]);
+            } else {
+                now.fill(0.0);
+            }
+        }
+        if cell.projection.is_some() {
+            let projected = cache.projected.get_mut(at(width)).unwrap_or_default();
+            if cell.projection_clip.is_finite() {
+                s.where_not_clipped(projected, cell.projection_clip, &mut *dh_now);
+            }
+            // Kept for the gradient of the projection.
+            copy_prefix(projected, dh_now);
+            s.gemm(GemmArgs {
+                a: MatRef::new(dh_now, batch, outputs),
+                b: MatRef::new(projection, outputs, hidden),
+                init: Init::Zero,
+                c: MatMut::new(&mut *dm, batch, hidden),
+                scratch: &mut [],
+            });
+        } else {
+            copy_prefix(&mut *dm, dh_now);
+        }
+        let z = z.get_mut(at(4 * units)).unwrap_or_default();
+        // From the last row to the first, as all gradients are summed.
+        for row in (0..batch).rev() {
+            let part = |width: usize| row * width..(row + 1) * width;
+            let z = z.get_mut(part(4 * hidden)).unwrap_or_default();
+            let m = m_all
+                .get_mut((step * batch + row) * hidden..)
+                .unwrap_or_default();
+            let (m, _) = m.cut(hidden);
+            if !rows.is_active(step, row) {
+                z.fill(0.0);
+                m.fill(0.0);
+                continue;
+            }
+            let c_before = c_before.get(part(hidden)).unwrap_or(&[]);
+            let c_after = c_after.get(part(hidden)).unwrap_or(&[]);
+            let dm = &*dm.get_mut(part(hidden)).unwrap_or_default();
+            let dc = dc.get_mut(part(hidden)).unwrap_or_default();
+
+            gates_before(s, &stage, z, &mut *gates);
+            let [i, j, f, o] = parts(&mut *gates, hidden);
+            let [zi, zj, zf, zo] = parts(z, hidden);
+            gate_after(s, &stage, zo, &mut *o);
+            copy_prefix(&mut *tanh_c, c_after);
+            s.activate(cell.output, &mut *tanh_c);
+            if cell.projection.is_some() {
+                update(s, Product {}, [&*o, &*tanh_c], [m]);
+            }
+
+            // dzo, from dm·h(c').
+            let dz = |kind, y: &[f32], d: &mut [f32], z: &mut [f32]| {
+                s.times_slope(kind, y, &mut *d);
+                if cell.preact_clip.is_finite() {
+                    s.where_not_clipped(z, cell.preact_clip, &mut *d);
+                }
+                copy_prefix(z, d);
+            };
+            update(s, Product {}, [dm, &*tanh_c], [&mut *spare]);
+            dz(cell.gates, o, &mut *spare, &mut *zo);
+            // dc', from m and the peephole of o, before the clipping.
+            update(s, Product {}, [dm, &*o], [&mut *dtanh]);
+            s.times_slope(cell.output, tanh_c, &mut *dtanh);
+            update(s, AddTo {}, [&*dtanh], [&mut *dc]);
+            if cell.peepholes {
+                s.add_product(&mut *dc, zo, wo);
+                s.add_product(&mut *dwo, zo, c_after);
+            }
+            if cell.cell_clip.is_finite() {
+                update(s, RawCell {}, [&*i, &*j, &*f, c_before], [&mut *raw]);
+                let clip = cell.cell_clip;
+                update(s, CellGradient { clip }, [&*raw], [&mut *dc]);
+            }
+            // dzf, or the share of i in f = 1 − i.
+            update(s, Product {}, [&*dc, c_before], [&mut *spare]);
+            update(s, Product {}, [&*dc, &*j], [&mut *dtanh]);
+            if cell.coupled {
+                update(s, Subtract {}, [&*spare], [&mut *dtanh]);
+                zf.fill(0.0);
+            } else {
+                dz(cell.gates, f, &mut *spare, &mut *zf);
+            }
+            dz(cell.gates, i, &mut *dtanh, &mut *zi);
+            update(s, Product {}, [&*dc, &*i], [&mut *spare]);
+            dz(cell.candidate, j, &mut *spare, zj);
+            // dc of the step before.
+            copy_prefix(&mut *spare, dc);
+            update(s, Product {}, [&*spare, &*f], [&mut *dc]);
+            if cell.peepholes {
+                s.add_product(&mut *dc, zi, wi);
+                s.add_product(&mut *dwi, zi, c_before);
+                if !cell.coupled {
+                    s.add_product(&mut *dc, zf, wf);
+                    s.add_product(&mut *dwf, zf, c_before);
+                }
+            }
+        }
+        s.gemm(GemmArgs {
+            a: MatRef::new(z, batch, 4 * hidden),
+            b: MatRef::new(recurrent, 4 * hidden, outputs),
+            init: Init::Zero,
+            c: MatMut::new(&mut *dh_before, batch, outputs),
+            scratch: &mut [],
+        });
+        for (row, (dh, before)) in exact_chunks(&mut *dh, outputs)
+            .zip(exact_chunks(&*dh_before, outputs))
+            .enumerate()
+        {
+            if rows.is_active(step, row) {
+                copy_prefix(dh, before);
+            }
+        }
+    }
+
+    // The parameters', over all rows at once, from the last to the first.
+    let all = steps * batch;
+    let accumulate = |a: MatRef, b: &[f32], cols, to: &mut [f32]| {
+        s.gemm(GemmArgs {
+            a: a.reversed_rows().transposed(),
+            b: MatRef::new(b, all, cols).reversed_rows(),
+            init: Init::Accumulate,
+            c: MatMut::new(to, a.col_count(), cols),
+            scratch: &mut [],
+        });
+    };
+    let (h_before, _) = (&*cache.h).cut(all * outputs);
+    accumulate(MatRef::new(x, all, inputs), z, 4 * hidden, to.input);
+    accumulate(
+        MatRef::new(h_before, all, outputs),
+        z,
+        4 * hidden,
+        to.recurrent,
+    );
+    accumulate(MatRef::ones(all, 1), z, 4 * hidden, to.bias);
+    if cell.projection.is_some() {
+        let m = MatRef::new(m_all, all, hidden);
+        accumulate(m, cache.projected, outputs, to.projection);
+    }
+    s.gemm(GemmArgs {
+        a: MatRef::new(z, all, 4 * hidden),
+        b: MatRef::new(input, 4 * hidden, inputs),
+        init: Init::Zero,
+        c: MatMut::new(dx, all, inputs),
+        scratch: &mut [],
+    });
+}

@@ -1,0 +1,178 @@
+//! The lengths of a chain's buffers, and what its stages must be to fit each other.
+
+use super::recurrent::forward_room_len;
+use super::stage::{Activation, Direction, LstmStage, Returns, Stage};
+use super::train::training_lens;
+use crate::error::ArgumentError;
+use crate::layout::{Extent, NetworkShape};
+
+/// The lengths of the buffers of a [`Chain`](crate::Chain).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChainLengths {
+    /// All stages' parameters.
+    pub params: usize,
+    /// All stages' states.
+    pub state: usize,
+    /// The input `[T, B, I]`.
+    pub x: usize,
+    /// The output `[T, B, O]`, or `[1, B, O]` behind a layer that returns one step.
+    pub y: usize,
+    /// Room of a run.
+    pub scratch: usize,
+    /// What a forward pass keeps for the backward pass.
+    pub cache: usize,
+    /// Room of a backward pass.
+    pub workspace: usize,
+}
+
+pub(super) const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// Whether a layer runs as [`Model`](crate::Model) does. Without lengths of rows it does if its cell
+/// is plain.
+pub(super) fn is_plain(stage: &LstmStage, lengths: Option<&[usize]>) -> bool {
+    stage.cell.is_plain() && lengths.is_none()
+}
+
+/// Room of a layer: of whatever kind its cell is.
+pub(super) const fn lstm_room_len(stage: &LstmStage, extent: Extent) -> usize {
+    let hidden = [stage.layer.hidden];
+    let shape = NetworkShape::new(stage.layer.inputs, &hidden);
+    let z = extent
+        .rows()
+        .saturating_mul(4)
+        .saturating_mul(stage.layer.hidden);
+    let own = max(
+        shape.scratch_len(extent),
+        z.saturating_add(forward_room_len(stage, extent.batch)),
+    );
+    let (reversed, apart) = apart_lens(stage, extent);
+    own.saturating_add(reversed).saturating_add(apart)
+}
+
+/// Room for the input with its steps reversed, and for the output of a direction where it is not the
+/// stage's.
+pub(super) const fn apart_lens(stage: &LstmStage, extent: Extent) -> (usize, usize) {
+    let rows = extent.rows();
+    let forward = matches!(stage.direction, Direction::Forward);
+    let whole = matches!(stage.returns, Returns::Sequence);
+    let reversed = if forward {
+        0
+    } else {
+        rows.saturating_mul(stage.layer.inputs)
+    };
+    let apart = if forward && whole {
+        0
+    } else {
+        rows.saturating_mul(stage.outputs())
+    };
+    (reversed, apart)
+}
+
+/// The widest row between stages, times the rows: room for what one hands to the next.
+pub(super) const fn between_len(inputs: usize, stages: &[Stage], extent: Extent) -> usize {
+    let (mut width, mut widest, mut index) = (inputs, inputs, 0);
+    while index < stages.len() {
+        width = stages[index].width(width);
+        widest = max(widest, width);
+        index += 1;
+    }
+    extent.rows().saturating_mul(widest)
+}
+
+/// The lengths for so many steps and rows. Stages that are refused have some length too.
+pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> ChainLengths {
+    let (mut params, mut state, mut room) = (0usize, 0usize, 0);
+    let (mut width, mut now, mut index) = (inputs, extent, 0);
+    while index < stages.len() {
+        let stage = &stages[index];
+        params = params.saturating_add(stage.params_len());
+        state = state.saturating_add(stage.state_len(extent.batch));
+        if let Stage::Lstm(lstm) = stage {
+            room = max(room, lstm_room_len(lstm, now));
+        }
+        width = stage.width(width);
+        now = stage.extent(now);
+        index += 1;
+    }
+    let (cache, workspace) = training_lens(inputs, stages, extent);
+    ChainLengths {
+        cache,
+        workspace,
+        params,
+        state,
+        x: extent.rows().saturating_mul(inputs),
+        y: now.rows().saturating_mul(width),
+        scratch: room.saturating_add(between_len(inputs, stages, extent).saturating_mul(2)),
+    }
+}
+
+/// Refuses stages that do not fit each other.
+pub(super) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError> {
+    if inputs == 0 {
+        return Err(ArgumentError::Zero { what: "inputs" });
+    }
+    let mut width = inputs;
+    let mut whole = true;
+    for (index, stage) in stages.iter().enumerate() {
+        let refuse = |what| ArgumentError::Stage { index, what };
+        let expect = |got| {
+            if got == width {
+                Ok(())
+            } else {
+                Err(ArgumentError::StageInputs {
+                    index,
+                    expected: got,
+                    got: width,
+                })
+            }
+        };
+        match stage {
+            Stage::Embedding { rows, width: to } => {
+                expect(1)?;
+                if *rows == 0 || *to == 0 {
+                    return Err(refuse("a table of at least one number"));
+                }
+                if index > 0 {
+                    return Err(refuse("a table to be the first stage"));
+                }
+            }
+            Stage::Dense(shape) => {
+                shape.check()?;
+                expect(shape.inputs)?;
+            }
+            Stage::Lstm(lstm) => {
+                expect(lstm.layer.inputs)?;
+                if lstm.layer.hidden == 0 {
+                    return Err(ArgumentError::Zero { what: "hidden" });
+                }
+                if lstm.outputs() == 0 {
+                    return Err(refuse("a projection to at least one number"));
+                }
+                let cell = &lstm.cell;
+                let functions = [cell.gates, cell.candidate, cell.output];
+                if functions.contains(&Activation::Softmax) {
+                    return Err(refuse("functions of one number in a cell"));
+                }
+                let clips = [cell.preact_clip, cell.cell_clip, cell.projection_clip];
+                if !clips.iter().all(|&clip| clip > 0.0) {
+                    return Err(refuse("clipping to more than 0"));
+                }
+                whole &= lstm.returns == Returns::Sequence;
+            }
+            Stage::Skip { first, .. } => {
+                if !whole {
+                    return Err(refuse("a skip where all steps are there"));
+                }
+                if first.saturating_add(width) > inputs {
+                    return Err(refuse("as many columns of the input as are skipped to"));
+                }
+            }
+            Stage::Activation(_) | Stage::Gain(_) | Stage::Reverse => {}
+        }
+        width = stage.width(width);
+    }
+    Ok(())
+}

@@ -1,0 +1,574 @@
+//! Chains and cells with options: against TensorFlow's, Keras's, PyTorch's and ONNX's own numbers,
+//! and against the oracle, at every level.
+
+use fused_lstm::{
+    Activation, ArgumentError, Cell, Chain, ChainBackward, DenseShape, Direction, Extent,
+    LayerShape, LstmStage, Model, NetworkShape, Returns, Stage,
+};
+use fused_lstm_tests::chain::{Case, Values};
+use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
+use fused_lstm_tests::levels::{each_level, same_bits_at_each_level};
+use fused_lstm_tests::random::{Random, cases};
+use proptest::prelude::*;
+
+/// What a forward and a backward pass give.
+#[derive(Debug)]
+struct Passes {
+    y: Vec<f32>,
+    state: Vec<f32>,
+    gradients: Vec<f32>,
+    dx: Vec<f32>,
+    dstate: Vec<f32>,
+}
+
+/// Both passes, with every buffer that is overwritten full of NaN; and a run, which must give the
+/// bits of the forward pass.
+fn passes(
+    case: &Case,
+    params: &[f32],
+    x: &[f32],
+    state: &[f32],
+    dy: &[f32],
+    dfinal: &[f32],
+) -> Passes {
+    let nan = |len| vec![f32::NAN; len];
+    let lens = Chain::lengths(case.inputs, &case.stages, case.extent);
+    let chain = Chain::new(case.inputs, &case.stages, params).unwrap();
+    let lengths = case.lengths.as_deref();
+    let (mut run_y, mut run_state) = (nan(lens.y), state.to_vec());
+    let mut scratch = nan(lens.scratch);
+    chain
+        .run(
+            case.extent,
+            lengths,
+            x,
+            &mut run_state,
+            &mut run_y,
+            &mut scratch,
+        )
+        .unwrap();
+
+    let (mut y, mut end, mut cache) = (nan(lens.y), state.to_vec(), nan(lens.cache));
+    chain
+        .forward(case.extent, lengths, x, &mut end, &mut y, &mut cache)
+        .unwrap();
+    assert_close("run", &run_y, &y, 2e-6);
+    assert_close("run's state", &run_state, &end, 2e-6);
+    let (mut dstate, mut dx) = (dfinal.to_vec(), nan(lens.x));
+    let mut gradients = vec![0.0; lens.params];
+    chain
+        .backward(
+            case.extent,
+            lengths,
+            ChainBackward {
+                dy,
+                dstate: &mut dstate,
+                cache: &mut cache,
+                gradients: &mut gradients,
+                dx: Some(&mut dx),
+                workspace: &mut nan(lens.workspace),
+            },
+        )
+        .unwrap();
+    Passes {
+        y,
+        state: end,
+        gradients,
+        dx,
+        dstate,
+    }
+}
+
+/// TensorFlow's cells, with both sets of gradients.
+#[test]
+fn tensorflow_cells() {
+    for name in [
+        "cell_plain",
+        "cell_forget_bias0",
+        "cell_peepholes",
+        "cell_cell_clip0.3",
+        "cell_proj3",
+        "cell_proj3_projclip0.2",
+        "cell_seqlen_6_2_0",
+        "cell_all",
+    ] {
+        let golden = Golden::open(&format!("{name}_I7H5B3T6"));
+        let option = |key: &str| {
+            let stands = name == "cell_all" || name.contains(&key.replace('_', ""));
+            let stands = stands || (key == "cell_clip" && name.contains(key));
+            if stands {
+                golden.f32(&format!("opt.{key}"))[0]
+            } else {
+                f32::INFINITY
+            }
+        };
+        let peepholes = name.contains("peepholes") || name == "cell_all";
+        let projects = name.contains("proj") || name == "cell_all";
+        let cell = Cell {
+            peepholes,
+            projection: projects.then_some(3),
+            cell_clip: option("cell_clip"),
+            projection_clip: option("proj_clip"),
+            ..Cell::PLAIN
+        };
+        let stage = LstmStage {
+            cell,
+            ..LstmStage::new(LayerShape::new(7, 5))
+        };
+        let lengths = name.contains("seqlen").then(|| {
+            golden
+                .i32("sequence_length")
+                .iter()
+                .map(|&n| n as usize)
+                .collect()
+        });
+        let case = Case {
+            inputs: 7,
+            stages: vec![Stage::Lstm(stage)],
+            extent: Extent { steps: 6, batch: 3 },
+            lengths,
+        };
+        // Parameters, or their gradients.
+        let params = |prefix: &str, forget_bias: f32| {
+            let get = |key: &str| golden.f32(&format!("{prefix}{key}"));
+            let mut params = from_tensorflow(get("kernel"), get("bias"), forget_bias);
+            if peepholes {
+                params.extend(
+                    ["w_i_diag", "w_f_diag", "w_o_diag"]
+                        .iter()
+                        .flat_map(|w| get(w)),
+                );
+            }
+            if projects {
+                params.extend(get("projection.kernel"));
+            }
+            params
+        };
+        let state = |c: &str, h: &str| [golden.f32(c), golden.f32(h)].concat();
+        let values = params("", golden.f32("opt.forget_bias")[0]);
+        each_level(|level| {
+            for which in ["grad", "grad_full"] {
+                let dfinal = match which {
+                    "grad" => vec![0.0; case_state_len(&case)],
+                    _ => state("cotangent_cT", "cotangent_hT"),
+                };
+                let out = passes(
+                    &case,
+                    &values,
+                    &golden.f32("x"),
+                    &state("c0", "h0"),
+                    &golden.f32("cotangent"),
+                    &dfinal,
+                );
+                let what = format!("{name} at {level}, {which}");
+                assert_close(&what, &out.y, &golden.f32("output"), 1e-6);
+                assert_close(&what, &out.state, &state("cT", "hT"), 1e-6);
+                let key = |key: &str| format!("{which}.{key}");
+                assert_close(&what, &out.gradients, &params(&key(""), 0.0), 4e-6);
+                assert_close(&what, &out.dx, &golden.f32(&key("x")), 4e-6);
+                assert_close(&what, &out.dstate, &state(&key("c0"), &key("h0")), 4e-6);
+            }
+        });
+    }
+}
+
+fn case_state_len(case: &Case) -> usize {
+    Chain::lengths(case.inputs, &case.stages, case.extent).state
+}
+
+/// PyTorch's layers: with a projection, and two in both directions.
+#[test]
+fn pytorch_projection_and_directions() {
+    for (name, layers, directions) in [("torch_lstm_l1_proj3", 1, 1), ("torch_lstm_l2_bidir", 2, 2)]
+    {
+        let golden = Golden::open(name);
+        let projects = directions == 1;
+        let suffixes: Vec<String> = (0..layers)
+            .flat_map(|layer| {
+                ["", "_reverse"][..directions]
+                    .iter()
+                    .map(move |d| format!("l{layer}{d}"))
+            })
+            .collect();
+        let width = if projects { 3 } else { 5 };
+        let stage = |inputs| {
+            Stage::Lstm(LstmStage {
+                cell: Cell {
+                    projection: projects.then_some(3),
+                    ..Cell::PLAIN
+                },
+                direction: if projects {
+                    Direction::Forward
+                } else {
+                    Direction::Both
+                },
+                ..LstmStage::new(LayerShape::new(inputs, 5))
+            })
+        };
+        let case = Case {
+            inputs: 7,
+            stages: (0..layers)
+                .map(|layer| stage(if layer == 0 { 7 } else { 10 }))
+                .collect(),
+            extent: Extent { steps: 6, batch: 3 },
+            lengths: None,
+        };
+        // Each bias has the gradient of their sum.
+        let params = |prefix: &str, gradient: bool| -> Vec<f32> {
+            let each = suffixes.iter().flat_map(|suffix| {
+                let get = |what: &str| golden.f32(&format!("{prefix}.{what}_{suffix}"));
+                let mut second = get("bias_hh");
+                if gradient {
+                    second.fill(0.0);
+                }
+                let mut params = from_torch(
+                    &get("weight_ih"),
+                    &get("weight_hh"),
+                    &get("bias_ih"),
+                    &second,
+                );
+                if projects {
+                    // [P, H] as [H, P].
+                    let weights = get("weight_hr");
+                    params.extend((0..5 * 3).map(|k| weights[k % 3 * 5 + k / 3]));
+                }
+                params
+            });
+            each.collect()
+        };
+        // [L·D, B, H] and [L·D, B, P] as c and h of each.
+        let state = |c: &str, h: &str| -> Vec<f32> {
+            let (c, h) = (golden.f32(c), golden.f32(h));
+            let each = c.chunks(15).zip(h.chunks(3 * width));
+            each.flat_map(|(c, h)| [c, h].concat()).collect()
+        };
+        each_level(|level| {
+            for which in ["grad", "grad_full"] {
+                let dfinal = match which {
+                    "grad" => vec![0.0; case_state_len(&case)],
+                    _ => state("cotangent_cT", "cotangent_hT"),
+                };
+                let out = passes(
+                    &case,
+                    &params("param", false),
+                    &golden.f32("x"),
+                    &state("c0", "h0"),
+                    &golden.f32("cotangent"),
+                    &dfinal,
+                );
+                let what = format!("{name} at {level}, {which}");
+                assert_close(&what, &out.y, &golden.f32("output"), 1e-6);
+                assert_close(&what, &out.state, &state("cT", "hT"), 1e-6);
+                let key = |key: &str| format!("{which}.{key}");
+                assert_close(&what, &out.gradients, &params(which, true), 4e-6);
+                assert_close(&what, &out.dx, &golden.f32(&key("x")), 4e-6);
+                assert_close(&what, &out.dstate, &state(&key("c0"), &key("h0")), 4e-6);
+            }
+        });
+    }
+}
+
+/// ONNX's peepholes, of the standard's own test.
+#[test]
+fn onnx_peepholes() {
+    let golden = Golden::open("onnx_test_lstm_with_peepholes");
+    // Rows of i, o, f, c as columns of i, j, f, o.
+    let columns = |values: &[f32], rows: usize| -> Vec<f32> {
+        let each = (0..rows).flat_map(|row| [0, 3, 2, 1].map(|gate| (row, gate)));
+        each.flat_map(|(row, gate)| (0..3).map(move |unit| (gate * 3 + unit) * rows + row))
+            .map(|k| values[k])
+            .collect()
+    };
+    let bias: Vec<f32> = {
+        let both = golden.f32("input.B");
+        both[..12]
+            .iter()
+            .zip(&both[12..])
+            .map(|(a, b)| a + b)
+            .collect()
+    };
+    let peepholes = golden.f32("input.P");
+    let (i, rest) = peepholes.split_at(3);
+    let (o, f) = rest.split_at(3);
+    let params = [
+        columns(&golden.f32("input.W"), 4),
+        columns(&golden.f32("input.R"), 3),
+        columns(&bias, 1),
+        [i, f, o].concat(),
+    ]
+    .concat();
+    let stages = [Stage::Lstm(LstmStage {
+        cell: Cell {
+            peepholes: true,
+            ..Cell::PLAIN
+        },
+        returns: Returns::Last,
+        ..LstmStage::new(LayerShape::new(4, 3))
+    })];
+    let extent = Extent { steps: 1, batch: 2 };
+    each_level(|_| {
+        let lens = Chain::lengths(4, &stages, extent);
+        let chain = Chain::new(4, &stages, &params).unwrap();
+        let (mut y, mut scratch) = (vec![0.0; lens.y], vec![0.0; lens.scratch]);
+        let mut state = [golden.f32("input.initial_c"), golden.f32("input.initial_h")].concat();
+        let x = golden.f32("input.X");
+        chain
+            .run(extent, None, &x, &mut state, &mut y, &mut scratch)
+            .unwrap();
+        assert_close("Y_h", &y, &golden.f32("output.Y_h"), 1e-6);
+    });
+}
+
+fn cell(which: u32) -> Cell {
+    let bit = |k: u32| which >> k & 1 == 1;
+    Cell {
+        projection: bit(0).then_some(2),
+        peepholes: bit(1),
+        coupled: bit(2),
+        gates: match which >> 3 & 3 {
+            0 => Activation::HardSigmoid { slope: 0.2 },
+            _ => Activation::Sigmoid,
+        },
+        candidate: if bit(5) {
+            Activation::Relu
+        } else {
+            Activation::Tanh
+        },
+        output: if bit(6) {
+            Activation::Linear
+        } else {
+            Activation::Tanh
+        },
+        preact_clip: if bit(7) { 0.9 } else { f32::INFINITY },
+        cell_clip: if bit(8) { 0.4 } else { f32::INFINITY },
+        projection_clip: if bit(9) { 0.3 } else { f32::INFINITY },
+    }
+}
+
+prop_compose! {
+    fn any_lstm()(
+        which in prop_oneof![Just(1 << 4), any::<u32>()],
+        hidden in 1usize..6,
+        direction in prop::sample::select(vec![Direction::Forward, Direction::Reverse, Direction::Both]),
+        returns in prop::sample::select(vec![Returns::Sequence, Returns::Sequence, Returns::Last, Returns::Mean]),
+    ) -> LstmStage {
+        let cell = if which == 1 << 4 { Cell::PLAIN } else { cell(which) };
+        // The inputs are set where it stands.
+        LstmStage { cell, direction, returns, ..LstmStage::new(LayerShape::new(1, hidden)) }
+    }
+}
+
+fn any_stage() -> impl Strategy<Value = Stage> {
+    let activations = vec![
+        Activation::Linear,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Relu,
+        Activation::HardSigmoid { slope: 1.0 / 6.0 },
+        Activation::Softmax,
+    ];
+    prop_oneof![
+        3 => any_lstm().prop_map(Stage::Lstm),
+        2 => (1usize..5).prop_map(|outputs| Stage::Dense(DenseShape::new(1, outputs))),
+        2 => prop::sample::select(activations).prop_map(Stage::Activation),
+        1 => (-1.0f32..1.5).prop_map(|gain| Stage::Skip { first: 0, gain }),
+        1 => (-2.0f32..2.0).prop_map(Stage::Gain),
+        1 => Just(Stage::Reverse),
+    ]
+}
+
+prop_compose! {
+    fn any_case()(
+        inputs in 1usize..4,
+        table in prop::option::weighted(0.2, 2usize..5),
+        stages in prop::collection::vec(any_stage(), 1..4),
+        steps in 1usize..5,
+        batch in 1usize..4,
+        lengths in prop::option::of(prop::collection::vec(0usize..5, 3)),
+    ) -> Case {
+        let mut all = Vec::new();
+        if let Some(rows) = table {
+            all.push(Stage::Embedding { rows, width: 3 });
+        }
+        let inputs = if table.is_some() { 1 } else { inputs };
+        let mut width = if table.is_some() { 3 } else { inputs };
+        let mut whole = true;
+        for mut stage in stages {
+            match &mut stage {
+                Stage::Lstm(lstm) => {
+                    lstm.layer.inputs = width;
+                    whole &= lstm.returns == Returns::Sequence;
+                }
+                Stage::Dense(shape) => shape.inputs = width,
+                Stage::Skip { .. } if !whole || width > inputs || table.is_some() => continue,
+                _ => {}
+            }
+            width = stage.width(width);
+            all.push(stage);
+        }
+        let lengths = lengths.map(|l| l[..batch].iter().map(|&n| n.min(steps)).collect());
+        Case { inputs, stages: all, extent: Extent { steps, batch }, lengths }
+    }
+}
+
+/// Random values for a case, rounded as the kernels read them.
+fn values(case: &Case, seed: u64) -> (Values, Vec<f64>, Vec<f64>) {
+    let mut random = Random(seed);
+    let lens = Chain::lengths(case.inputs, &case.stages, case.extent);
+    let mut some = |len: usize, most: f32| -> Vec<f64> {
+        random.vec(len, most).into_iter().map(f64::from).collect()
+    };
+    let params = some(lens.params, 1.0);
+    let mut x = some(lens.x, 1.0);
+    if let Some(&Stage::Embedding { rows, .. }) = case.stages.first() {
+        x.iter_mut()
+            .for_each(|x| *x = ((*x + 1.0) * 0.4999 * rows as f64).floor());
+    }
+    let values = Values {
+        params,
+        x,
+        state: some(lens.state, 0.8),
+    };
+    (values, some(lens.y, 1.0), some(lens.state, 1.0))
+}
+
+fn f32s(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(96)))]
+
+    /// Outputs, states and all gradients of any chain.
+    #[test]
+    fn chains_are_the_oracle(case in any_case(), seed: u64) {
+        let (values, dy, dstate) = values(&case, seed);
+        let want = case.run(&values);
+        let gradients = case.gradients(&values, &dy, &dstate);
+        // Close to where a function has a corner, differences are no gradients.
+        let smooth = {
+            let mut nudged = values.clone();
+            nudged.params.iter_mut().for_each(|v| *v += 1e-4);
+            let moved = case.gradients(&nudged, &dy, &dstate);
+            let each = moved.params.iter().zip(&gradients.params);
+            each.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) < 5e-3
+        };
+        each_level(|_| {
+            let out = passes(
+                &case,
+                &f32s(&values.params),
+                &f32s(&values.x),
+                &f32s(&values.state),
+                &f32s(&dy),
+                &f32s(&dstate),
+            );
+            assert_close("y", &out.y, &f32s(&want.y), 2e-5);
+            assert_close("state", &out.state, &f32s(&want.state), 2e-5);
+            if smooth {
+                assert_close("gradients", &out.gradients, &f32s(&gradients.params), 3e-4);
+                assert_close("dx", &out.dx, &f32s(&gradients.x), 3e-4);
+                assert_close("dstate", &out.dstate, &f32s(&gradients.state), 3e-4);
+            }
+        });
+    }
+
+    /// Levels of a kind give the same bits.
+    #[test]
+    fn bits_of_levels(case in any_case(), seed: u64) {
+        let (values, dy, dstate) = values(&case, seed);
+        same_bits_at_each_level(|| {
+            let out = passes(
+                &case,
+                &f32s(&values.params),
+                &f32s(&values.x),
+                &f32s(&values.state),
+                &f32s(&dy),
+                &f32s(&dstate),
+            );
+            [out.y, out.state, out.gradients, out.dx, out.dstate].concat()
+        });
+    }
+
+    /// A chain of plain layers and a dense stage is a model.
+    #[test]
+    fn plain_chains_are_models(hidden in prop::collection::vec(1usize..20, 1..3), steps in 1usize..9, batch in 1usize..4, seed: u64) {
+        let shape = NetworkShape::new(3, &hidden).with_head(2);
+        let extent = Extent { steps, batch };
+        let mut stages: Vec<Stage> =
+            shape.layers().map(|layer| Stage::Lstm(LstmStage::new(layer))).collect();
+        stages.push(Stage::Dense(DenseShape::new(shape.outputs(), 2)));
+        let mut random = Random(seed);
+        let params: Vec<f32> = random.vec(shape.params_len(), 0.5);
+        let x: Vec<f32> = random.vec(extent.rows() * 3, 1.0);
+        let lens = Chain::lengths(3, &stages, extent);
+        let (mut y, mut state) = (vec![0.0; lens.y], vec![0.0; lens.state]);
+        let chain = Chain::new(3, &stages, &params).unwrap();
+        chain.run(extent, None, &x, &mut state, &mut y, &mut vec![0.0; lens.scratch]).unwrap();
+
+        let model = Model::new(shape, &params).unwrap();
+        let mut theirs = vec![0.0; shape.state_len(batch)];
+        let mut hs = vec![0.0; extent.rows() * shape.outputs()];
+        let mut logits = vec![0.0; lens.y];
+        model.infer(extent, &x, &mut theirs, &mut hs, &mut vec![0.0; shape.scratch_len(extent)]).unwrap();
+        model.logits(extent, &hs, &mut logits).unwrap();
+        assert_eq!((y, state), (logits, theirs));
+    }
+}
+
+/// What does not fit is refused.
+#[test]
+fn refusals() {
+    let lstm = Stage::Lstm(LstmStage::new(LayerShape::new(3, 4)));
+    let refused = |inputs, stages: &[Stage]| Chain::new(inputs, stages, &[]).unwrap_err();
+    assert_eq!(
+        refused(2, &[lstm]).to_string(),
+        "stage 0: expected 3 inputs, got 2"
+    );
+    assert_eq!(refused(0, &[lstm]), ArgumentError::Zero { what: "inputs" });
+    let table = Stage::Embedding { rows: 5, width: 3 };
+    assert_eq!(
+        refused(3, &[lstm, Stage::Dense(DenseShape::new(4, 1)), table]).to_string(),
+        "stage 2: expected a table to be the first stage"
+    );
+    let last = Stage::Lstm(LstmStage {
+        returns: Returns::Last,
+        ..LstmStage::new(LayerShape::new(3, 4))
+    });
+    let skip = Stage::Skip {
+        first: 0,
+        gain: 1.0,
+    };
+    assert_eq!(
+        refused(3, &[last, Stage::Dense(DenseShape::new(4, 1)), skip]).to_string(),
+        "stage 2: expected a skip where all steps are there"
+    );
+    let softmax = Stage::Lstm(LstmStage {
+        cell: Cell {
+            gates: Activation::Softmax,
+            ..Cell::PLAIN
+        },
+        ..LstmStage::new(LayerShape::new(3, 4))
+    });
+    assert_eq!(
+        refused(3, &[softmax]).to_string(),
+        "stage 0: expected functions of one number in a cell"
+    );
+
+    let stages = [table, lstm];
+    let extent = Extent { steps: 2, batch: 1 };
+    let lens = Chain::lengths(1, &stages, extent);
+    let params = vec![0.1; lens.params];
+    let chain = Chain::new(1, &stages, &params).unwrap();
+    let run = |x: &[f32], lengths: Option<&[usize]>| {
+        let (mut y, mut state) = (vec![0.0; lens.y], vec![0.0; lens.state]);
+        let scratch = &mut vec![0.0; lens.scratch];
+        chain.run(extent, lengths, x, &mut state, &mut y, scratch)
+    };
+    assert_eq!(run(&[0.0, 4.0], None), Ok(()));
+    for x in [5.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
+        let error = run(&[0.0, x], None).unwrap_err();
+        assert_eq!(error, ArgumentError::Index { row: 1, rows: 5 });
+    }
+    let error = run(&[0.0, 1.0], Some(&[3])).unwrap_err();
+    assert_eq!(error.to_string(), "a row: expected 2 values, got 3");
+}
