@@ -67,7 +67,8 @@ fn a_pipe_without_reader_can_be_interrupted() {
     assert!(folder.bash("mkfifo pipe").status.success());
     let short = "--quiet --epochs 1 --series-length 300";
     for flags in ["--save pipe", "--log pipe", "--save c --log pipe"] {
-        let child = folder.command(&format!("train {short} {flags}")).spawn();
+        let command = format!("train {short} {flags}");
+        let child = folder.interruptible(&command).spawn();
         let child = child.expect("a start");
         std::thread::sleep(Duration::from_millis(300));
         kill(&child, "-INT");
@@ -94,7 +95,8 @@ fn kills(count: u64) {
         for name in folder.names() {
             std::fs::remove_file(folder.path(&name)).unwrap();
         }
-        let child = folder.command(&format!("train {LONG}")).spawn().unwrap();
+        let child = folder.interruptible(&format!("train {LONG}")).spawn();
+        let child = child.unwrap();
         wait_for(&folder, "c");
         std::thread::sleep(Duration::from_micros(random(300_000)));
         if round % 2 == 0 {

@@ -77,6 +77,28 @@ pub enum Kind {
     Other(String),
 }
 
+impl Kind {
+    /// Batch normalisation with its running mean and variance: γ·(x − mean) / √(variance + ε) + β.
+    pub fn normalisation(
+        gamma: &[f32],
+        beta: &[f32],
+        mean: &[f32],
+        variance: &[f32],
+        epsilon: f32,
+    ) -> Self {
+        let scale: Vec<f32> = gamma
+            .iter()
+            .zip(variance)
+            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
+            .collect();
+        let each = beta.iter().zip(mean).zip(&scale);
+        let shift = each
+            .map(|((beta, mean), scale)| beta - mean * scale)
+            .collect();
+        Self::Affine { scale, shift }
+    }
+}
+
 /// An LSTM layer.
 #[derive(Clone, Debug)]
 pub struct Lstm {

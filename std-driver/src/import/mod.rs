@@ -5,8 +5,14 @@
 
 mod found;
 mod gates;
+mod guitarml;
+mod icu;
+mod json;
 #[cfg(test)]
 mod naive;
+mod nam;
+mod npy;
+mod rtneural;
 mod source;
 
 pub use found::{Found, Kind, Layer, Lstm};

@@ -35,6 +35,21 @@ impl Folder {
         command
     }
 
+    /// The same, with signals as they are by default: whoever runs the tests may ignore them, as
+    /// `nohup` and a shell's background do.
+    pub fn interruptible(&self, arguments: &str) -> Command {
+        if !cfg!(target_os = "linux") {
+            return self.command(arguments);
+        }
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_fused-lstm"))
+            .args(arguments.split_whitespace())
+            .current_dir(self.0.path());
+        command
+    }
+
     pub fn run(&self, arguments: &str) -> Output {
         self.command(arguments)
             .output()
