@@ -1,9 +1,10 @@
 //! The arguments, and how they change a preset's settings.
 
-use clap::builder::RangedI64ValueParser;
+use clap::builder::{PossibleValue, RangedI64ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fused_lstm_driver::export::Format;
 use fused_lstm_driver::files::{self, Contents, Uses, Written};
+use fused_lstm_driver::import;
 use fused_lstm_driver::infer::Output;
 use fused_lstm_driver::settings::{OptimizerName, Preset, Settings, StateMode};
 use fused_lstm_driver::{Error, one_line};
@@ -35,6 +36,103 @@ pub enum Command {
     Run(Run),
     /// Write the weights of a network as firmware builds them in.
     Export(Export),
+    /// Turn a network that another system trained into a model.
+    Import(Import),
+    /// Show the layers of a network and what it costs.
+    Inspect(Inspect),
+    /// Compare a model with inputs and outputs that another system recorded.
+    Verify(Verify),
+}
+
+#[derive(Args, Debug)]
+pub struct Import {
+    /// The network of another system.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the model is written [default: FILE's name with .safetensors, in this folder].
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Store the state after so many zero inputs as the one to start from.
+    #[arg(long, value_name = "STEPS")]
+    pub prewarm: Option<usize>,
+    /// Overwrite a file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How a file of another system is read.
+#[derive(Args, Debug)]
+pub struct Reading {
+    /// Which kind of file it is [default: auto, by its content].
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<ImportFormat>,
+    /// Layers to take, by their names in the file, or the model or branch of several.
+    #[arg(long, value_name = "NAME,...")]
+    pub part: Option<String>,
+    /// What the cell adds to the forget gate, where the file does not say it.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub forget_bias: Option<f32>,
+}
+
+/// A format, or `auto`.
+#[derive(Clone, Copy, Debug)]
+pub struct ImportFormat(pub Option<import::Format>);
+
+impl ValueEnum for ImportFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        use import::Format::*;
+        const ALL: &[ImportFormat] = &[
+            ImportFormat(None),
+            ImportFormat(Some(Torch)),
+            ImportFormat(Some(Keras)),
+            ImportFormat(Some(Onnx)),
+            ImportFormat(Some(Nam)),
+            ImportFormat(Some(Rtneural)),
+            ImportFormat(Some(Guitarml)),
+            ImportFormat(Some(Icu)),
+            ImportFormat(Some(Tf1)),
+            ImportFormat(Some(Tfjs)),
+            ImportFormat(Some(Tflite)),
+        ];
+        ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self.0 {
+            Some(format) => format.to_possible_value(),
+            None => Some(PossibleValue::new("auto")),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// A model, a checkpoint, or the network of another system.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The network: a model or a checkpoint.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub model: PathBuf,
+    /// Inputs and outputs: x, y, state.LAYER, model.x, model.y, ...
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub reference: PathBuf,
+    /// The largest difference that is allowed.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5)]
+    pub tolerance: f32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

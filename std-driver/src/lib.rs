@@ -17,9 +17,11 @@
 //! # Ok::<(), fused_lstm_driver::Error>(())
 //! ```
 
+pub mod chain;
 pub mod checkpoint;
 pub mod curve;
 pub mod data;
+pub mod describe;
 pub mod export;
 pub mod files;
 pub mod import;
@@ -33,6 +35,7 @@ pub mod tensors;
 pub mod threads;
 pub mod train;
 pub mod units;
+pub mod verify;
 pub mod weights;
 
 mod error;

@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod networks;
 mod report;
 
 use clap::Parser;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
         args::Command::Train(train) => command::train(&train),
         args::Command::Run(run) => command::run(&run).map(|()| command::End::Done),
         args::Command::Export(export) => command::export(&export).map(|()| command::End::Done),
+        args::Command::Import(import) => networks::import(&import).map(|()| command::End::Done),
+        args::Command::Inspect(inspect) => networks::inspect(&inspect).map(|()| command::End::Done),
+        args::Command::Verify(verify) => networks::verify(&verify),
     };
     match result {
         Ok(command::End::Done) => ExitCode::SUCCESS,

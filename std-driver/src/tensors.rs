@@ -164,6 +164,40 @@ impl TensorFile {
         Ok((&info.shape, Numbers(bytes, i32::from_le_bytes)))
     }
 
+    /// The keys, in alphabetical order.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = self.header.tensors.offset_keys();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Another text of the metadata.
+    pub(crate) fn metadata_of(&self, key: &str) -> Option<&str> {
+        let map = self.header.tensors.metadata().as_ref()?;
+        map.get(key).map(String::as_str)
+    }
+
+    /// Shape and numbers of a tensor of floating-point or whole numbers, as f32.
+    pub fn numbers(&self, key: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
+        let info = self.header.tensors.info(key);
+        let info =
+            info.ok_or_else(|| self.problem(format!("key {key}: expected a tensor, got none")))?;
+        let data = self.data(info);
+        let values: Vec<f32> = match info.dtype {
+            Dtype::F32 => return self.f32(key),
+            Dtype::F64 => each(data, |b| f64::from_le_bytes(b) as f32)?,
+            Dtype::I64 => each(data, |b| i64::from_le_bytes(b) as f32)?,
+            Dtype::I32 => each(data, |b| i32::from_le_bytes(b) as f32)?,
+            Dtype::I16 => each(data, |b| f32::from(i16::from_le_bytes(b)))?,
+            Dtype::I8 => each(data, |b| f32::from(i8::from_le_bytes(b)))?,
+            Dtype::U8 => each(data, |[b]| f32::from(b))?,
+            got => {
+                return Err(self.problem(format!("key {key}: expected numbers, got {got:?}")));
+            }
+        };
+        Ok((info.shape.clone(), values))
+    }
+
     /// The numbers of an unsigned 64-bit tensor of one dimension.
     pub fn u64<const N: usize>(&self, key: &str) -> Result<[u64; N], Error> {
         self.expect_shape(key, Dtype::U64, &[N])?;
@@ -173,6 +207,14 @@ impl TensorFile {
             bytes.get(k).map_or(0, |&bytes| u64::from_le_bytes(bytes))
         }))
     }
+}
+
+/// A number for every so many bytes.
+fn each<const N: usize>(data: &[u8], number: impl Fn([u8; N]) -> f32) -> Result<Vec<f32>, Error> {
+    let (numbers, _) = data.as_chunks();
+    let mut values = memory::reserve(numbers.len())?;
+    values.extend(numbers.iter().map(|&bytes| number(bytes)));
+    Ok(values)
 }
 
 /// The index in a key, if it is written as this project writes it.

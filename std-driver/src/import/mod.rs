@@ -3,8 +3,9 @@
 //! A reader for each format gives a [`Found`]: layers with weights in the core's layout. What
 //! follows is the same for all of them.
 
+mod assemble;
 mod found;
-mod gates;
+pub(crate) mod gates;
 mod guitarml;
 mod icu;
 mod json;
@@ -17,6 +18,10 @@ mod source;
 
 pub use found::{Found, Kind, Layer, Lstm};
 pub(crate) use source::Source;
+
+use crate::Error;
+use crate::chain::ChainModel;
+use std::path::Path;
 
 /// A format that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -50,4 +55,66 @@ pub struct Options {
     pub part: Option<String>,
     /// What the cell adds to the forget gate, where the file does not say.
     pub forget_bias: Option<f32>,
+}
+
+/// Reads the layers of a network that another system trained, without asking whether they can be
+/// run; `format` is found by the content if it is not said.
+pub fn look(path: &Path, format: Option<Format>, options: &Options) -> Result<Found, Error> {
+    find(&Source::open(path)?, format, options)
+}
+
+/// Reads a network that another system trained as a model, and what was found on the way.
+pub fn open(
+    path: &Path,
+    format: Option<Format>,
+    options: &Options,
+) -> Result<(ChainModel, Found), Error> {
+    let mut found = look(path, format, options)?;
+    let model = assemble(path, &mut found, options)?;
+    Ok((model, found))
+}
+
+/// A model of the layers, or of the part of them that is wanted; what is done with them is added to
+/// the notes.
+pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<ChainModel, Error> {
+    // Some readers have used the part already, to choose between models.
+    let part = options.part.as_deref().filter(|_| !chooses(found.format));
+    assemble::assemble(path, found, part)
+}
+
+fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Found, Error> {
+    match format.or_else(|| detect(source)) {
+        Some(Format::Nam) => nam::read(source, options),
+        Some(Format::Rtneural) => rtneural::read(source, options),
+        Some(Format::Guitarml) => guitarml::read(source, options),
+        Some(Format::Icu) => icu::read(source, options),
+        Some(other) => Err(source.problem(format!("no reader for {other:?}"))),
+        None => Err(source.problem(
+            "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
+        )),
+    }
+}
+
+/// Whether the format's reader takes `--part` to choose one of several models.
+fn chooses(format: Format) -> bool {
+    matches!(format, Format::Nam)
+}
+
+/// The format, by the content.
+fn detect(source: &Source) -> Option<Format> {
+    if json::is_object(source) {
+        let document = json::object(source).ok()?;
+        return if nam::is(&document) {
+            Some(Format::Nam)
+        } else if guitarml::is(&document) {
+            Some(Format::Guitarml)
+        } else if icu::is(&document) {
+            Some(Format::Icu)
+        } else if rtneural::is(&document) {
+            Some(Format::Rtneural)
+        } else {
+            None
+        };
+    }
+    None
 }

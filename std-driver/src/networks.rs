@@ -1,0 +1,356 @@
+//! The commands about networks of other systems: import, inspect, verify.
+
+use crate::args::{Import, Inspect, Reading, Verify};
+use crate::command::End;
+use crate::complain;
+use clap::ValueEnum;
+use fused_lstm::Extent;
+use fused_lstm_driver::chain::{ChainModel, Network, Runner};
+use fused_lstm_driver::describe::{self, Costs, Row};
+use fused_lstm_driver::files::{Uses, Written};
+use fused_lstm_driver::import::{self, Format, Options};
+use fused_lstm_driver::tensors::{self, TensorFile};
+use fused_lstm_driver::verify::{self, Output};
+use fused_lstm_driver::{Error, one_line};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+fn options(reading: &Reading) -> Options {
+    Options {
+        part: reading.part.clone(),
+        forget_bias: reading.forget_bias,
+    }
+}
+
+fn format(reading: &Reading) -> Option<Format> {
+    reading.format.and_then(|format| format.0)
+}
+
+fn name(format: Format) -> String {
+    let value = format.to_possible_value();
+    value.map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+/// Prints to standard output. A reader that has closed the pipe has seen enough.
+fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io {
+            path: "standard output".into(),
+            action: "write",
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub fn import(import: &Import) -> Result<(), Error> {
+    let output = import.output.clone().unwrap_or_else(|| {
+        let stem = import.file.file_stem().unwrap_or_default();
+        PathBuf::from(stem).with_extension("safetensors")
+    });
+    let uses = Uses {
+        read: &[("FILE", &import.file)],
+        written: &[Written {
+            flag: "output",
+            path: &output,
+            contents: None,
+        }],
+        force: import.force,
+    };
+    uses.check()?;
+    let options = options(&import.reading);
+    let mut found = import::look(&import.file, format(&import.reading), &options)?;
+    let rows = describe::layers(&found.layers);
+    let mut model = import::assemble(&import.file, &mut found, &options)?;
+    if let Some(steps) = import.prewarm {
+        prewarm(&mut model, steps)?;
+    }
+    match model.to_weights() {
+        Some(weights) => tensors::write(&output, &weights.tensors(""), None)?,
+        None => model.write(&output)?,
+    }
+    let mut text = format!(
+        "{}: {}\n\n",
+        one_line(import.file.display()),
+        name(found.format)
+    );
+    text += &describe::table(&rows);
+    text.push('\n');
+    for note in &found.notes {
+        text += &format!("- {}.\n", one_line(note.trim_end_matches('.')));
+    }
+    if let Some(steps) = import.prewarm {
+        text += &format!("- It starts from the state after {steps} zero inputs.\n");
+    }
+    text += &format!(
+        "\n{}Written to {}.\n",
+        costs_text(&describe::costs(&model)),
+        one_line(output.display())
+    );
+    print(&text)
+}
+
+/// The state after so many zero inputs becomes the one to start from.
+fn prewarm(model: &mut ChainModel, steps: usize) -> Result<(), Error> {
+    /// Ten minutes of audio, far beyond any state's memory.
+    const MOST: usize = 1 << 25;
+    if steps > MOST {
+        let expected = format!("at most {MOST} steps");
+        return Err(Error::Setting {
+            flag: "prewarm",
+            expected,
+            got: steps.to_string(),
+        });
+    }
+    let mut runner = Runner::new(model)?;
+    let mut state = runner.start(1)?;
+    const BLOCK: usize = 1 << 12;
+    let zeros = vec![0.0; BLOCK * model.inputs];
+    let mut left = steps;
+    while left > 0 {
+        let now = left.min(BLOCK);
+        let extent = Extent {
+            steps: now,
+            batch: 1,
+        };
+        runner.run(extent, &zeros[..now * model.inputs], &mut state)?;
+        left -= now;
+    }
+    model.start = Some(state);
+    Ok(())
+}
+
+fn costs_text(costs: &Costs) -> String {
+    format!(
+        "{} parameters, {} bytes; {} multiply-adds a step; {} numbers of state.\n\
+         Exported: {} bytes of flash for the weights, {} bytes of RAM for a step.\n",
+        costs.parameters,
+        4 * costs.parameters,
+        costs.multiply_adds,
+        costs.state,
+        costs.flash_bytes,
+        costs.ram_bytes
+    )
+}
+
+/// What `inspect --json` prints.
+#[derive(Serialize)]
+struct Inspection {
+    format: String,
+    layers: Vec<Row>,
+    notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    costs: Option<Costs>,
+    /// Why it cannot be imported as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+pub fn inspect(inspect: &Inspect) -> Result<(), Error> {
+    let found = match own(&inspect.file)? {
+        Some(model) => Inspection {
+            format: "fused-lstm".into(),
+            layers: describe::stages(&model),
+            notes: Vec::new(),
+            sample_rate: model.sample_rate,
+            costs: Some(describe::costs(&model)),
+            problem: None,
+        },
+        None => {
+            let options = options(&inspect.reading);
+            let mut found = import::look(&inspect.file, format(&inspect.reading), &options)?;
+            let layers = describe::layers(&found.layers);
+            let model = import::assemble(&inspect.file, &mut found, &options);
+            let (costs, problem) = match model {
+                Ok(model) => (Some(describe::costs(&model)), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            Inspection {
+                format: name(found.format),
+                layers,
+                notes: found.notes,
+                sample_rate: found.sample_rate,
+                costs,
+                problem,
+            }
+        }
+    };
+    if inspect.json {
+        return print_json(&found);
+    }
+    let mut text = format!("{}: {}\n\n", one_line(inspect.file.display()), found.format);
+    text += &describe::table(&found.layers);
+    text.push('\n');
+    for note in &found.notes {
+        text += &format!("- {}.\n", one_line(note.trim_end_matches('.')));
+    }
+    if let Some(rate) = found.sample_rate {
+        text += &format!("- {rate} samples a second.\n");
+    }
+    if let Some(costs) = &found.costs {
+        text += &format!("\n{}", costs_text(costs));
+    }
+    if let Some(problem) = &found.problem {
+        text += &format!("\nNot to be imported as it is: {problem}\n");
+    }
+    print(&text)
+}
+
+/// A file of this project's, if it is one.
+fn own(path: &Path) -> Result<Option<ChainModel>, Error> {
+    let Ok(file) = TensorFile::open(path) else {
+        return Ok(None);
+    };
+    if ChainModel::is(&file) || file.has("lstm.0.kernel") {
+        return Ok(Some(Network::read(&file)?.into_chain()));
+    }
+    Ok(None)
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => Err(Error::Io {
+            path: "standard output".into(),
+            action: "write",
+            source: error.into(),
+        }),
+    }
+}
+
+/// What `verify --json` prints.
+#[derive(Serialize)]
+struct Verified<'a> {
+    good: bool,
+    tolerance: f32,
+    outputs: Vec<VerifiedOutput<'a>>,
+    passed_over: &'a [String],
+    mistakes: Vec<VerifiedMistake<'a>>,
+}
+
+#[derive(Serialize)]
+struct VerifiedOutput<'a> {
+    key: &'a str,
+    largest: f32,
+    place: &'a [usize],
+    got: f32,
+    expected: f32,
+}
+
+#[derive(Serialize)]
+struct VerifiedMistake<'a> {
+    name: &'a str,
+    largest: f32,
+}
+
+pub fn verify(verify: &Verify) -> Result<End, Error> {
+    if !(verify.tolerance >= 0.0) {
+        return Err(Error::Setting {
+            flag: "tolerance",
+            expected: "a number of 0 or more".into(),
+            got: verify.tolerance.to_string(),
+        });
+    }
+    let model = Network::open(&verify.model)?.into_chain();
+    let reference = TensorFile::open(&verify.reference)?;
+    let options = verify::Options {
+        tolerance: verify.tolerance,
+    };
+    let report = verify::verify(&model, &reference, &options)?;
+    let good = report.is_good(&options);
+    if verify.json {
+        print_json(&Verified {
+            good,
+            tolerance: verify.tolerance,
+            outputs: report.outputs.iter().map(verified).collect(),
+            passed_over: &report.passed_over,
+            mistakes: report
+                .mistakes
+                .iter()
+                .map(|mistake| VerifiedMistake {
+                    name: &mistake.name,
+                    largest: mistake.largest,
+                })
+                .collect(),
+        })?;
+    } else {
+        print(&text(&report, &options))?;
+    }
+    if good {
+        return Ok(End::Done);
+    }
+    let worst = report
+        .outputs
+        .iter()
+        .max_by(|a, b| order(a).total_cmp(&order(b)));
+    if let Some(worst) = worst {
+        complain(&format!(
+            "error: {}: key {}: expected {} at {:?}, got {}, {:e} apart",
+            one_line(verify.reference.display()),
+            one_line(&worst.key),
+            worst.expected,
+            worst.place,
+            worst.got,
+            worst.largest
+        ));
+    }
+    Ok(End::Failed)
+}
+
+/// NaN is the worst.
+fn order(output: &Output) -> f32 {
+    if output.largest.is_nan() {
+        f32::INFINITY
+    } else {
+        output.largest
+    }
+}
+
+fn verified(output: &Output) -> VerifiedOutput<'_> {
+    VerifiedOutput {
+        key: &output.key,
+        largest: output.largest,
+        place: &output.place,
+        got: output.got,
+        expected: output.expected,
+    }
+}
+
+fn text(report: &verify::Report, options: &verify::Options) -> String {
+    let mut text = String::new();
+    let widths = report
+        .outputs
+        .iter()
+        .map(|output| one_line(&output.key).chars().count());
+    let width = widths.max().unwrap_or(0).max(6);
+    text += &format!("{:<width$}  largest difference  at\n", "output");
+    for output in &report.outputs {
+        let largest = format!("{:.2e}", output.largest);
+        let key = one_line(&output.key);
+        text += &format!("{key:<width$}  {largest:<18}  {:?}\n", output.place);
+    }
+    if !report.passed_over.is_empty() {
+        let keys = one_line(report.passed_over.join(", "));
+        text += &format!("Not compared: {keys}.\n");
+    }
+    if report.is_good(options) {
+        text += &format!("All within {:e}.\n", options.tolerance);
+        return text;
+    }
+    text += &format!("Not within {:e}.\n", options.tolerance);
+    match &report.mistakes[..] {
+        [] => text += "None of the usual mistakes explains it.\n",
+        mistakes => {
+            for mistake in mistakes {
+                text += &format!(
+                    "Likely: {}: undone, it fits to {:.2e}.\n",
+                    mistake.name, mistake.largest
+                );
+            }
+        }
+    }
+    text
+}
