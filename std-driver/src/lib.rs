@@ -42,5 +42,6 @@ mod error;
 mod exchange;
 mod header;
 mod memory;
+mod npy;
 
 pub use error::{Error, one_line};

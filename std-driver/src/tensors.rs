@@ -34,6 +34,32 @@ impl TensorFile {
         Self::from_reader(path, &mut &bytes[..], Some(bytes.len() as u64))
     }
 
+    /// One tensor as if it had been read; `path` is what errors name.
+    pub(crate) fn of_f32(
+        path: &Path,
+        key: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<Self, Error> {
+        let refuse = |e: &dyn Display| Error::file(path, format!("cannot be taken: {e}"));
+        let info = TensorInfo {
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            data_offsets: (0, size_of_val(values)),
+        };
+        let tensors = Metadata::new(None, vec![(key.to_owned(), info)]);
+        let mut data = memory::reserve(size_of_val(values))?;
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        Ok(Self {
+            path: path.to_owned(),
+            header: Header {
+                len: 0,
+                tensors: tensors.map_err(|e| refuse(&e))?,
+            },
+            data,
+        })
+    }
+
     fn from_reader(path: &Path, from: &mut impl Read, length: Option<u64>) -> Result<Self, Error> {
         let refuse = |got: &dyn Display| {
             Error::file(path, format!("expected a safetensors file, got: {got}"))
@@ -281,6 +307,14 @@ impl<'a> NamedTensor<'a> {
             name: name.into(),
             shape: vec![values.len()],
             data: Data::U64(values.to_vec()),
+        }
+    }
+
+    /// Shape and numbers of a tensor of f32.
+    pub(crate) fn numbers(&self) -> Option<(&[usize], &[f32])> {
+        match &self.data {
+            Data::F32(values) => Some((&self.shape, values)),
+            Data::U64(_) => None,
         }
     }
 

@@ -17,7 +17,7 @@
 
    No single function takes more than 8 KiB there.
 
-   Written by cbindgen from core/src/c/mod.rs and cbindgen.toml: `make header` writes it again. */
+   Written by cbindgen from core/src/c and cbindgen.toml: `make header` writes it again. */
 
 #ifndef FUSED_LSTM_H
 #define FUSED_LSTM_H
@@ -27,6 +27,15 @@
 
 /* The label of a row that does not count, as that of padding. */
 #define FUSED_LSTM_IGNORE UINT32_MAX
+
+/* The kinds of stages of a chain. */
+#define FUSED_LSTM_EMBEDDING 1  /* a row of a table for each input: `inputs` rows of `outputs` */
+#define FUSED_LSTM_DENSE 2      /* x.W + b, from `inputs` to `outputs` */
+#define FUSED_LSTM_ACTIVATION 3 /* the function `gates` of every number or row */
+#define FUSED_LSTM_LSTM 4       /* an LSTM layer of `outputs` hidden units over `inputs` */
+#define FUSED_LSTM_SKIP 5       /* adds `gain` times the input's columns from `inputs` on */
+#define FUSED_LSTM_GAIN 6       /* multiplies every number by `gain` */
+#define FUSED_LSTM_REVERSE 7    /* the steps from the last to the first */
 
 // What a call came to.
 typedef enum {
@@ -52,6 +61,10 @@ typedef enum {
   FUSED_LSTM_STATUS_NOT_FINITE = 8,
   // The norm to clip to is not above zero.
   FUSED_LSTM_STATUS_NOT_POSITIVE = 9,
+  // A stage of a chain cannot be, or there are too many.
+  FUSED_LSTM_STATUS_STAGE = 10,
+  // A number that is to choose a row of a table is none of its rows.
+  FUSED_LSTM_STATUS_INDEX = 11,
 } FusedLstmStatus;
 
 // The sizes of a network: LSTM layers one above the other, and a dense head if there are classes.
@@ -125,6 +138,71 @@ typedef struct {
   // How many.
   size_t len;
 } FusedLstmMask;
+
+// A function: 0 linear, 1 tanh, 2 sigmoid, 3 ReLU, 4 hard sigmoid of `slope`, 5 softmax.
+typedef struct {
+  // Which.
+  uint32_t kind;
+  // Of the hard sigmoid.
+  float slope;
+} FusedLstmActivation;
+
+// A stage of a chain; fields that its kind does not have are 0.
+typedef struct {
+  // `FUSED_LSTM_EMBEDDING` 1, `_DENSE` 2, `_ACTIVATION` 3, `_LSTM` 4, `_SKIP` 5, `_GAIN` 6 or `_REVERSE` 7.
+  uint32_t kind;
+  // Inputs.
+  size_t inputs;
+  // Outputs, or hidden units.
+  size_t outputs;
+  // Width of a layer's projection, 0 if it has none.
+  size_t projection;
+  // Of a layer: 0 forward, 1 reverse, 2 both.
+  uint32_t direction;
+  // What a layer hands on: 0 every step, 1 the last one, 2 the mean.
+  uint32_t returns;
+  // Whether a layer has peepholes.
+  uint32_t peepholes;
+  // Whether its f is 1 − i.
+  uint32_t coupled;
+  // The function of its gates, or of an activation.
+  FusedLstmActivation gates;
+  // The function of its candidate.
+  FusedLstmActivation candidate;
+  // The function of its cell state.
+  FusedLstmActivation output;
+  // The largest magnitude of its pre-activations, 0 if there is none.
+  float preact_clip;
+  // Of its cell state, likewise.
+  float cell_clip;
+  // Of its projection, likewise.
+  float projection_clip;
+  // The factor of a skip or gain.
+  float gain;
+} FusedLstmStage;
+
+// Stages, from the first to the last.
+typedef struct {
+  // The first.
+  const FusedLstmStage *data;
+  // How many, at most 16.
+  size_t len;
+} FusedLstmStages;
+
+// How many values each buffer of [`fused_lstm_chain_run`] has.
+typedef struct {
+  // All stages' parameters.
+  size_t params;
+  // All layers' states.
+  size_t state;
+  // Inputs `[steps, batch, inputs]`.
+  size_t x;
+  // Outputs `[steps, batch, outputs]`, or `[1, batch, outputs]` behind a layer that hands on one
+  // step.
+  size_t y;
+  // Room.
+  size_t scratch;
+} FusedLstmChainLengths;
 
 #ifdef __cplusplus
 extern "C" {
@@ -312,6 +390,34 @@ FusedLstmStatus fused_lstm_rmsprop_update(float learning_rate,
                                           FusedLstmFloats params,
                                           FusedLstmConstFloats gradients,
                                           FusedLstmFloats slots);
+
+// How long the buffers of a chain are for `steps` time steps of `batch` rows; `*lengths` is
+// overwritten.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_chain_lengths(size_t inputs,
+                                         FusedLstmStages stages,
+                                         size_t steps,
+                                         size_t batch,
+                                         FusedLstmChainLengths *lengths);
+
+// Runs a chain: `state` is advanced by `steps` time steps, `y` is overwritten, and what is in
+// `scratch` does not matter. A stream is taken with `steps` = 1, where the chain does not look ahead.
+//
+// # Safety
+//
+// What every caller promises, at the top.
+FusedLstmStatus fused_lstm_chain_run(size_t inputs,
+                                     FusedLstmStages stages,
+                                     FusedLstmConstFloats params,
+                                     size_t steps,
+                                     size_t batch,
+                                     FusedLstmConstFloats x,
+                                     FusedLstmFloats state,
+                                     FusedLstmFloats y,
+                                     FusedLstmFloats scratch);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -30,6 +30,11 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod chain;
+
+pub use chain::{
+    Activation, ChainLengths, Stage, Stages, fused_lstm_chain_lengths, fused_lstm_chain_run,
+};
 
 use crate::error::ArgumentError;
 use crate::layout::{Extent, NetworkShape};
@@ -65,14 +70,20 @@ pub enum Status {
     NotFinite = 8,
     /// The norm to clip to is not above zero.
     NotPositive = 9,
+    /// A stage of a chain cannot be, or there are too many.
+    Stage = 10,
+    /// A number that is to choose a row of a table is none of its rows.
+    Index = 11,
 }
 
 impl From<ArgumentError> for Status {
     fn from(error: ArgumentError) -> Self {
         match error {
-            ArgumentError::Length { .. } | ArgumentError::StageInputs { .. } => Self::Length,
-            ArgumentError::Zero { .. } | ArgumentError::Stage { .. } => Self::Zero,
-            ArgumentError::Label { .. } | ArgumentError::Index { .. } => Self::Label,
+            ArgumentError::Length { .. } => Self::Length,
+            ArgumentError::Stage { .. } | ArgumentError::StageInputs { .. } => Self::Stage,
+            ArgumentError::Index { .. } => Self::Index,
+            ArgumentError::Zero { .. } => Self::Zero,
+            ArgumentError::Label { .. } => Self::Label,
             ArgumentError::NoHead => Self::NoHead,
             ArgumentError::NotFinite { .. } => Self::NotFinite,
             ArgumentError::NotPositive { .. } => Self::NotPositive,

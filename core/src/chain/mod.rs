@@ -9,5 +9,7 @@ mod train;
 
 pub use run::Chain;
 pub use shape::ChainLengths;
+#[cfg(feature = "capi")]
+pub(crate) use shape::check;
 pub use stage::{Activation, Cell, Direction, LstmStage, Returns, Stage};
 pub use train::ChainBackward;

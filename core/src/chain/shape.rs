@@ -110,7 +110,7 @@ pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> 
 }
 
 /// Refuses stages that do not fit each other.
-pub(super) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError> {
+pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError> {
     if inputs == 0 {
         return Err(ArgumentError::Zero { what: "inputs" });
     }

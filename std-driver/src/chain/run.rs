@@ -79,6 +79,17 @@ impl<'a> Runner<'a> {
     /// Runs `x` `[T, B, I]` and gives `[T, B, O]`, or `[1, B, O]` of a chain that returns one step. The
     /// state is advanced.
     pub fn run(&mut self, extent: Extent, x: &[f32], state: &mut [f32]) -> Result<Vec<f32>, Error> {
+        self.run_rows(extent, None, x, state)
+    }
+
+    /// The same with rows that have so many steps each, as [`Chain::run`] takes them.
+    pub fn run_rows(
+        &mut self,
+        extent: Extent,
+        lengths: Option<&[usize]>,
+        x: &[f32],
+        state: &mut [f32],
+    ) -> Result<Vec<f32>, Error> {
         let inputs = self.model.inputs;
         let chain = Chain::new(inputs, &self.stages, &self.model.params)?;
         let lens = Chain::lengths(inputs, &self.stages, extent);
@@ -94,7 +105,7 @@ impl<'a> Runner<'a> {
         let mut y = zeros(lens.y)?;
         let one = Extent { steps: 1, ..extent };
         let each = Chain::lengths(inputs, &self.stages, one).scratch.max(1);
-        let most = if chain.is_causal() {
+        let most = if chain.is_causal() && lengths.is_none() {
             (BLOCK / each).max(1)
         } else {
             usize::MAX
@@ -111,7 +122,7 @@ impl<'a> Runner<'a> {
             let y_at = at * extent.batch * chain.outputs();
             chain.run(
                 block,
-                None,
+                lengths,
                 &x[x_at..x_at + room.x],
                 state,
                 &mut y[y_at..y_at + room.y],

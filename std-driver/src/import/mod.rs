@@ -12,11 +12,11 @@ mod json;
 #[cfg(test)]
 mod naive;
 mod nam;
-mod npy;
 mod rtneural;
 mod source;
 
 pub use found::{Found, Kind, Layer, Lstm};
+pub(crate) use json::Tensor;
 pub(crate) use source::Source;
 
 use crate::Error;

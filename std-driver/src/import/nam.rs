@@ -6,8 +6,9 @@
 
 use super::gates::{Gates, IFJO, Layout};
 use super::json::{self, At};
-use super::{Format, Found, Kind, Layer, Lstm, Options, Source, npy};
+use super::{Format, Found, Kind, Layer, Lstm, Options, Source};
 use crate::Error;
+use crate::npy;
 use fused_lstm::LayerShape;
 
 /// What its player takes for the rate of a file that does not say it.

@@ -1,13 +1,16 @@
 //! `run`: inference of a file's network on a file's input.
 
 mod blocks;
+mod chain;
+mod read;
 mod series;
+mod write;
 
 use crate::Error;
+use crate::chain::Network;
 use crate::files::{Contents, Uses, Written};
-use crate::header::RUN_OUTPUT;
 use crate::memory::reserve;
-use crate::tensors::{self, NamedTensor, TensorFile, index_of};
+use crate::tensors::{NamedTensor, TensorFile, index_of};
 use crate::weights::{Weights, state_tensors};
 use blocks::Blocks;
 use clap::ValueEnum;
@@ -56,10 +59,12 @@ pub struct Files<'a> {
 pub fn run(files: Files, options: &Options) -> Result<(), Error> {
     let mut read = vec![("model", files.model), ("input", files.input)];
     read.extend(files.state.map(|state| ("state", state)));
+    // Only tensors have a mark of the run in them.
+    let tensors = write::Kind::of(files.output) == write::Kind::Tensors;
     let output = Written {
         flag: "output",
         path: files.output,
-        contents: Some(Contents::Outputs),
+        contents: tensors.then_some(Contents::Outputs),
     };
     let uses = Uses {
         read: &read,
@@ -67,11 +72,25 @@ pub fn run(files: Files, options: &Options) -> Result<(), Error> {
         force: files.force,
     };
     uses.check()?;
-    let weights = Weights::open(files.model)?;
-    let input = TensorFile::open(files.input)?;
+    let network = Network::open(files.model)?;
+    let (inputs, sample_rate) = match &network {
+        Network::Plain(weights) => (weights.inputs, None),
+        Network::Chain(chain) => (chain.inputs, chain.sample_rate),
+    };
+    let input = read::read(files.input, inputs)?;
+    if let (Some(expected), Some(got)) = (sample_rate, input.sample_rate)
+        && expected != f64::from(got)
+    {
+        let problem = format!("expected {expected} samples a second, as the model has, got {got}");
+        return Err(Error::file(files.input, problem));
+    }
     let state = files.state.map(TensorFile::open).transpose()?;
-    let results = infer(&weights, &input, state.as_ref(), options)?;
-    tensors::write(files.output, &results, Some(RUN_OUTPUT.into()))
+    let results = match &network {
+        Network::Plain(weights) => infer(weights, &input.tensors, state.as_ref(), options)?,
+        Network::Chain(model) => chain::infer(model, &input.tensors, state.as_ref(), options)?,
+    };
+    let rate = input.sample_rate.map(f64::from).or(sample_rate);
+    write::write(files.output, &results, rate.unwrap_or(48_000.0) as u32)
 }
 
 /// Runs the network on `x` f32 `[T, B, I]` of `input`. Each layer starts from `state.{layer}` f32

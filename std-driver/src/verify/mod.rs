@@ -12,7 +12,7 @@ use reference::{Comparison, compare};
 /// How to verify.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The largest difference that is allowed.
+    /// The largest difference that is allowed; of numbers above 1, the largest relative one.
     pub tolerance: f32,
 }
 
@@ -41,7 +41,8 @@ pub struct Mistake {
 pub struct Output {
     /// The reference's key.
     pub key: String,
-    /// The largest difference; NaN where a number is none.
+    /// The largest difference, divided by the reference's number where that is above 1; NaN where a
+    /// number is none.
     pub largest: f32,
     /// Where it is, in the reference's shape.
     pub place: Vec<usize>,

@@ -1,6 +1,9 @@
 //! `export`: a network's weights as something that firmware builds in.
 
+mod chain;
+
 use crate::Error;
+use crate::chain::Network;
 use crate::files::{Uses, Written, replace};
 use crate::weights::{Start, Weights};
 use std::fmt::Write;
@@ -14,7 +17,8 @@ pub enum Format {
     Bin,
     /// A C header: the sizes and one array in the core's layout.
     C,
-    /// A Rust file: the network's type, and a `static` of it.
+    /// A Rust file: the network's type, and a `static` of it; of a chain, its stages, and a type or
+    /// function that runs them.
     Rust,
 }
 
@@ -66,15 +70,23 @@ pub fn export(export: Export) -> Result<(), Error> {
         force,
     };
     uses.check()?;
-    let weights = Weights::open(model)?;
-    let start = weights.start.as_ref().map_or(&[][..], |start| &start.state);
-    let bytes = match format {
-        Format::Bin => {
-            let all = weights.params.iter().chain(start);
+    let network = Network::open(model)?;
+    let (params, start) = match &network {
+        Network::Plain(weights) => {
+            let start = weights.start.as_ref();
+            (&weights.params, start.map_or(&[][..], |start| &start.state))
+        }
+        Network::Chain(chain) => (&chain.params, chain.start.as_deref().unwrap_or(&[])),
+    };
+    let bytes = match (format, &network) {
+        (Format::Bin, _) => {
+            let all = params.iter().chain(start);
             all.flat_map(|v| v.to_le_bytes()).collect()
         }
-        Format::C => c_header(&weights, &name).into_bytes(),
-        Format::Rust => rust_file(&weights).into_bytes(),
+        (Format::C, Network::Plain(weights)) => c_header(weights, &name).into_bytes(),
+        (Format::C, Network::Chain(model)) => chain::c_header(model, &name).into_bytes(),
+        (Format::Rust, Network::Plain(weights)) => rust_file(weights).into_bytes(),
+        (Format::Rust, Network::Chain(model)) => chain::rust_file(model).into_bytes(),
     };
     replace(output, &bytes)
 }

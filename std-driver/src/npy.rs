@@ -3,8 +3,7 @@
 //! The format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. It is read
 //! here because the crates for it bring a parser of Python's literals and twenty crates more.
 
-use super::Source;
-use super::json::Tensor;
+use crate::import::{Source, Tensor};
 use crate::{Error, memory};
 
 const MAGIC: &[u8] = b"\x93NUMPY";

@@ -1,0 +1,149 @@
+//! Inference through a chain.
+
+use super::{Options, Output};
+use crate::Error;
+use crate::chain::{ChainModel, Runner, named, state_tensors_of};
+use crate::tensors::{NamedTensor, TensorFile};
+use fused_lstm::Extent;
+
+/// Runs the chain on `x` `[T, B, I]`, or on the numbers `x` or `ids` `[T, B]` where it begins with a
+/// table; `lengths` int32 `[B]`, if it is there, says how many steps each row has. The state is taken
+/// as [`infer`](super::infer) does it. Gives `y` and `state.N`.
+pub(super) fn infer(
+    model: &ChainModel,
+    input: &TensorFile,
+    state: Option<&TensorFile>,
+    options: &Options,
+) -> Result<Vec<NamedTensor<'static>>, Error> {
+    let one = state_tensors_of(&model.stages, 1);
+    let is_state = |key: &str| one.iter().any(|(name, _)| name == key);
+    let states: Vec<_> = one.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = format!("x, ids, lengths, {}", states.join(", "));
+    for file in [Some(input), state].into_iter().flatten() {
+        let known = |key: &str| is_state(key) || matches!(key, "x" | "ids" | "lengths" | "y");
+        file.only_keys(known, &expected)?;
+    }
+    let asked = options
+        .outputs
+        .as_deref()
+        .unwrap_or(&[Output::Y, Output::State]);
+    if let Some(other) = asked
+        .iter()
+        .find(|o| !matches!(o, Output::Y | Output::State))
+    {
+        let got = match other {
+            Output::Logits => "logits",
+            _ => "probabilities",
+        };
+        return Err(Error::setting(
+            "outputs",
+            "y or state, which a chain has",
+            got,
+        ));
+    }
+    let (extent, x) = read(model, input, options.batch_first)?;
+    let lengths = match input.has("lengths") {
+        true => Some(lengths(input, extent)?),
+        false => None,
+    };
+    let mut runner = Runner::new(model)?;
+    let mut start = runner.start(extent.batch)?;
+    let tensors = state_tensors_of(&model.stages, extent.batch);
+    let mut at = 0;
+    for (key, shape) in &tensors {
+        let len: usize = shape.iter().product();
+        let files = [Some(input), state];
+        if let Some(file) = files.into_iter().flatten().find(|file| file.has(key)) {
+            start[at..at + len].copy_from_slice(&file.f32_of_shape(key, shape)?);
+        }
+        at += len;
+    }
+    let y = runner.run_rows(extent, lengths.as_deref(), &x, &mut start);
+    let y = y.map_err(|error| match error {
+        Error::Shape(error) => input.problem(error.to_string()),
+        other => other,
+    })?;
+    let mut results = Vec::new();
+    if asked.contains(&Output::Y) {
+        let width = runner.outputs();
+        let steps = y.len() / (extent.batch * width).max(1);
+        let (shape, y) = if options.batch_first {
+            (
+                [extent.batch, steps, width],
+                turned(&y, steps, extent.batch, width),
+            )
+        } else {
+            ([steps, extent.batch, width], y)
+        };
+        results.push(NamedTensor::f32("y", &shape, y));
+    }
+    if asked.contains(&Output::State) {
+        for tensor in named(tensors, &start) {
+            results.push(tensor.into_owned()?);
+        }
+    }
+    Ok(results)
+}
+
+/// The input, time-major.
+fn read(
+    model: &ChainModel,
+    input: &TensorFile,
+    batch_first: bool,
+) -> Result<(Extent, Vec<f32>), Error> {
+    let key = if input.has("ids") { "ids" } else { "x" };
+    let (shape, values) = input.numbers(key)?;
+    let (first, second) = match shape[..] {
+        [first, second, width] if width == model.inputs => (first, second),
+        [first, second] if model.inputs == 1 => (first, second),
+        _ => (0, 0),
+    };
+    if first == 0 || second == 0 {
+        let order = if batch_first { "B, T" } else { "T, B" };
+        let inputs = model.inputs;
+        return Err(input.problem(format!(
+            "key {key}: expected shape [{order}, {inputs}] with at least one of each, got {shape:?}"
+        )));
+    }
+    if batch_first {
+        let extent = Extent {
+            steps: second,
+            batch: first,
+        };
+        return Ok((extent, turned(&values, first, second, model.inputs)));
+    }
+    let extent = Extent {
+        steps: first,
+        batch: second,
+    };
+    Ok((extent, values))
+}
+
+fn lengths(input: &TensorFile, extent: Extent) -> Result<Vec<usize>, Error> {
+    let (shape, values) = input.i32_values("lengths")?;
+    if shape != [extent.batch] {
+        let expected = extent.batch;
+        return Err(input.problem(format!(
+            "key lengths: expected shape [{expected}], got {shape:?}"
+        )));
+    }
+    let each = values.iter().enumerate().map(|(row, length)| {
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|&length| length <= extent.steps);
+        length.ok_or_else(|| {
+            let steps = extent.steps;
+            input.problem(format!(
+                "key lengths: expected 0 to {steps} at {row}, got another number"
+            ))
+        })
+    });
+    each.collect()
+}
+
+/// Rows `[second, first, width]` of `[first, second, width]`.
+fn turned(values: &[f32], first: usize, second: usize, width: usize) -> Vec<f32> {
+    let row = |a: usize, b: usize| &values[(a * second + b) * width..][..width];
+    let each = (0..second).flat_map(|b| (0..first).flat_map(move |a| row(a, b)));
+    each.copied().collect()
+}

@@ -1,0 +1,157 @@
+//! The input of a run: safetensors as it is, and WAV, NPY and CSV as a tensor `x`.
+
+use crate::header::read_header;
+use crate::import::Source;
+use crate::tensors::TensorFile;
+use crate::{Error, memory, npy};
+use hound::{SampleFormat, WavReader};
+use std::path::Path;
+
+/// An input that was read.
+pub(super) struct Input {
+    pub(super) tensors: TensorFile,
+    /// Samples a second, of a WAV.
+    pub(super) sample_rate: Option<u32>,
+}
+
+/// Reads a file by its content; `inputs` is the model's width.
+pub(super) fn read(path: &Path, inputs: usize) -> Result<Input, Error> {
+    let mut first = [0; 8];
+    let beginning = {
+        use std::io::Read;
+        let mut file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
+        let regular = file.metadata().map_err(Error::io(path, "read"))?.is_file();
+        // What comes through a pipe can be read once: it is safetensors.
+        if !regular {
+            return plain(TensorFile::open(path)?);
+        }
+        let mut len = 0;
+        while len < first.len() {
+            match file
+                .read(&mut first[len..])
+                .map_err(Error::io(path, "read"))?
+            {
+                0 => break,
+                n => len += n,
+            }
+        }
+        &first[..len]
+    };
+    if beginning.starts_with(b"RIFF") {
+        return wav(path, inputs);
+    }
+    if beginning.starts_with(b"\x93NUMPY") {
+        let array = npy::read(&Source::open(path)?)?;
+        let shape = match array.shape[..] {
+            [steps] => vec![steps, 1, 1],
+            // Steps and columns, or indices of several rows.
+            [steps, width] if width == inputs => vec![steps, 1, width],
+            [steps, batch] if inputs == 1 => vec![steps, batch, 1],
+            _ => array.shape,
+        };
+        return plain(TensorFile::of_f32(path, "x", &shape, &array.values)?);
+    }
+    let is_text = !beginning.is_empty()
+        && beginning
+            .iter()
+            .all(|&b| (b' '..0x7f).contains(&b) || b"\t\r\n".contains(&b) || b >= 0xc0);
+    if is_text && read_header(&beginning[..]).is_err() {
+        return csv(path, inputs);
+    }
+    plain(TensorFile::open(path)?)
+}
+
+fn plain(tensors: TensorFile) -> Result<Input, Error> {
+    Ok(Input {
+        tensors,
+        sample_rate: None,
+    })
+}
+
+/// The channels of a WAV: rows of a model with one input, else its inputs.
+fn wav(path: &Path, inputs: usize) -> Result<Input, Error> {
+    let refuse =
+        |e: &dyn std::fmt::Display| Error::file(path, format!("expected a WAV file, got: {e}"));
+    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
+    let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let reader = WavReader::new(std::io::BufReader::new(file)).map_err(|e| refuse(&e))?;
+    let spec = reader.spec();
+    let channels = usize::from(spec.channels);
+    // A header may promise more than the file has.
+    if channels == 0 || u64::from(reader.len()) > bytes {
+        return Err(refuse(&"a header that does not fit the file"));
+    }
+    let mut values = memory::reserve(reader.len() as usize)?;
+    match spec.sample_format {
+        SampleFormat::Float => {
+            for sample in reader.into_samples::<f32>() {
+                values.push(sample.map_err(|e| refuse(&e))?);
+            }
+        }
+        SampleFormat::Int => {
+            let scale = 1.0 / (1u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
+            for sample in reader.into_samples::<i32>() {
+                values.push(sample.map_err(|e| refuse(&e))? as f32 * scale);
+            }
+        }
+    }
+    let steps = values.len() / channels;
+    let shape = match inputs {
+        1 => [steps, channels, 1],
+        inputs if inputs == channels => [steps, 1, channels],
+        inputs => {
+            let problem =
+                format!("expected 1 or {inputs} channels for {inputs} inputs, got {channels}");
+            return Err(Error::file(path, problem));
+        }
+    };
+    Ok(Input {
+        tensors: TensorFile::of_f32(path, "x", &shape, &values)?,
+        sample_rate: Some(spec.sample_rate),
+    })
+}
+
+/// A line for each step, with a column for each input; a first line of names is passed over.
+fn csv(path: &Path, inputs: usize) -> Result<Input, Error> {
+    let refuse = |e: csv::Error| match e.into_kind() {
+        csv::ErrorKind::Io(e) => Error::io(path, "read")(e),
+        kind => Error::file(path, format!("expected CSV, got: {kind:?}")),
+    };
+    let reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .trim(csv::Trim::All)
+        .flexible(true)
+        .from_path(path);
+    let mut reader = reader.map_err(refuse)?;
+    let mut values = Vec::new();
+    let mut record = csv::StringRecord::new();
+    let mut line = 0;
+    while reader.read_record(&mut record).map_err(refuse)? {
+        line += 1;
+        let numbers = record.iter().map(str::parse::<f32>);
+        if line == 1 && numbers.clone().any(|number| number.is_err()) {
+            continue;
+        }
+        if record.len() != inputs {
+            let got = record.len();
+            return Err(Error::file(
+                path,
+                format!("line {line}: expected {inputs} columns, got {got}"),
+            ));
+        }
+        for (column, (number, text)) in numbers.zip(&record).enumerate() {
+            match number {
+                Ok(number) if number.is_finite() => values.push(number),
+                _ => {
+                    let problem = format!(
+                        "line {line}, column {}: expected a finite number, got {text}",
+                        column + 1
+                    );
+                    return Err(Error::file(path, problem));
+                }
+            }
+        }
+    }
+    let shape = [values.len() / inputs.max(1), 1, inputs];
+    plain(TensorFile::of_f32(path, "x", &shape, &values)?)
+}
