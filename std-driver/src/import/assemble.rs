@@ -37,7 +37,8 @@ pub(crate) fn assemble(
     {
         return Err(problem("expected an LSTM layer, got none".into()));
     }
-    let Some(inputs) = layers.first().and_then(|layer| width_of(&layer.kind)) else {
+    // What comes before the first layer with a width leaves it as it is.
+    let Some(inputs) = layers.iter().find_map(|layer| width_of(&layer.kind)) else {
         return Err(problem(
             "expected a layer whose width is known at the beginning".into(),
         ));

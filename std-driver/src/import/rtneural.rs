@@ -18,17 +18,20 @@ pub(crate) fn read(source: &Source, _options: &Options) -> Result<Found, Error> 
     let mut notes = Vec::new();
     let mut width = last_size(&root.need("in_shape")?)?;
     let mut layers = Vec::new();
-    let gain = |key: &str| -> Result<Option<Layer>, Error> {
-        let Some(decibels) = root.get(key) else {
-            return Ok(None);
-        };
-        let decibels = decibels.number()?;
-        Ok((decibels != 0.0).then(|| Layer {
-            name: key.into(),
-            kind: Kind::Gain(10f64.powf(decibels / 20.0) as f32),
-        }))
+    let factor = |key: &str| -> Result<f32, Error> {
+        let decibels = root
+            .get(key)
+            .map_or(Ok(0.0), |decibels| decibels.number())?;
+        Ok(10f64.powf(decibels / 20.0) as f32)
     };
-    layers.extend(gain("in_gain")?);
+    let gain = |key: &str, factor: f32| Layer {
+        name: key.into(),
+        kind: Kind::Gain(factor),
+    };
+    let (in_gain, out_gain) = (factor("in_gain")?, factor("out_gain")?);
+    if in_gain != 1.0 {
+        layers.push(gain("in_gain", in_gain));
+    }
     let inputs = width;
     for (index, at) in root.need("layers")?.list()?.into_iter().enumerate() {
         let kind = at.need("type")?.text()?;
@@ -131,15 +134,20 @@ pub(crate) fn read(source: &Source, _options: &Options) -> Result<Found, Error> 
             name: "in_skip".into(),
             kind: Kind::Skip {
                 first: 0,
-                gain: 1.0,
+                gain: in_gain,
             },
         });
+        if in_gain != 1.0 {
+            notes.push("The skip is taken to add the input behind in_gain".into());
+        }
         if width > inputs {
             let problem = format!("expected at most {inputs} outputs with a skip, got {width}");
             return Err(skip.problem(problem));
         }
     }
-    layers.extend(gain("out_gain")?);
+    if out_gain != 1.0 {
+        layers.push(gain("out_gain", out_gain));
+    }
     notes.push("The activation that an LSTM layer names is passed over: its gates are sigmoid and tanh, as RTNeural runs them".into());
     let rates = ["samplerate", "sample_rate"];
     let rate = rates.iter().find_map(|key| root.get(key));
