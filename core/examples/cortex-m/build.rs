@@ -1,8 +1,9 @@
 //! Writes the memory map of the board: that of the target's emulated one, or of the one that
-//! the variable BOARD names.
+//! the variable BOARD names; and the imported networks of the folder `imported`, or of the one that the
+//! variable IMPORTED names, with the numbers that they must give.
 
 use std::env::var;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A board's flash and RAM: where they begin, and their KiB.
 struct Board {
@@ -65,8 +66,40 @@ fn main() {
     }
     let folder = PathBuf::from(var("OUT_DIR").expect("cargo gives a folder"));
     std::fs::write(folder.join("memory.x"), map).expect("cargo's folder can be written to");
+    imported(&folder);
     println!("cargo::rustc-link-search={}", folder.display());
     println!("cargo::rustc-env=BOARD={name}");
     println!("cargo::rustc-env=FLASH_START={}", flash.0);
     println!("cargo::rustc-env=FLASH_END={}", flash.0 + flash.1 * 1024);
+}
+
+/// The networks as they are, and inputs and outputs from CSV as arrays.
+fn imported(to: &Path) {
+    println!("cargo::rerun-if-env-changed=IMPORTED");
+    let from = PathBuf::from(var("IMPORTED").unwrap_or_else(|_| "imported".to_owned()));
+    let read = |name: &str| {
+        let path = from.join(name);
+        println!("cargo::rerun-if-changed={}", path.display());
+        std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            println!("cargo::error={}: {error}", path.display());
+            String::new()
+        })
+    };
+    let write = |name: &str, text: String| {
+        std::fs::write(to.join(name), text).expect("cargo's folder can be written to");
+    };
+    let mut expected = String::new();
+    for network in ["amp", "words"] {
+        let name = format!("{network}.rs");
+        write(&name, read(&name));
+        for part in ["x", "y"] {
+            let text = read(&format!("{network}_{part}.csv"));
+            let fields = text.lines().flat_map(|line| line.split(','));
+            let numbers: Vec<f32> = fields.filter_map(|field| field.trim().parse().ok()).collect();
+            let name = format!("{network}_{part}").to_uppercase();
+            let len = numbers.len();
+            expected += &format!("pub static {name}: [f32; {len}] = {numbers:?};\n");
+        }
+    }
+    write("expected.rs", expected);
 }
