@@ -12,8 +12,10 @@ mod json;
 #[cfg(test)]
 mod naive;
 mod nam;
+mod onnx;
 mod rtneural;
 mod source;
+mod wire;
 
 pub use found::{Found, Kind, Layer, Lstm};
 pub(crate) use json::Tensor;
@@ -88,6 +90,7 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
         Some(Format::Rtneural) => rtneural::read(source, options),
         Some(Format::Guitarml) => guitarml::read(source, options),
         Some(Format::Icu) => icu::read(source, options),
+        Some(Format::Onnx) => onnx::read(source, options),
         Some(other) => Err(source.problem(format!("no reader for {other:?}"))),
         None => Err(source.problem(
             "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
@@ -97,7 +100,7 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
 
 /// Whether the format's reader takes `--part` to choose one of several models.
 fn chooses(format: Format) -> bool {
-    matches!(format, Format::Nam)
+    matches!(format, Format::Nam | Format::Onnx)
 }
 
 /// The format, by the content.
@@ -116,5 +119,5 @@ fn detect(source: &Source) -> Option<Format> {
             None
         };
     }
-    None
+    onnx::is(source).then_some(Format::Onnx)
 }
