@@ -65,13 +65,13 @@ pub struct Gates<'a> {
 impl Gates<'_> {
     /// The kernel `[I+P, 4, H]` and the bias `[4, H]` in the core's order, or what is wrong with the
     /// lengths.
-    pub fn to_core(&self) -> Result<Vec<f32>, String> {
+    pub fn to_core(self) -> Result<Vec<f32>, String> {
         let Self {
             inputs,
             hidden,
             outputs,
             ..
-        } = *self;
+        } = self;
         let columns = 4usize.saturating_mul(hidden);
         let matrices = [("x", self.input, inputs), ("h", self.recurrent, outputs)];
         for (what, values, rows) in matrices {

@@ -4,17 +4,21 @@
 //! follows is the same for all of them.
 
 mod assemble;
+#[cfg(test)]
+mod fixtures;
 mod found;
 pub(crate) mod gates;
 mod guitarml;
 mod icu;
 mod json;
+mod keras;
 #[cfg(test)]
 mod naive;
 mod nam;
 mod onnx;
 mod rtneural;
 mod source;
+mod tfjs;
 mod wire;
 
 pub use found::{Found, Kind, Layer, Lstm};
@@ -91,6 +95,8 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
         Some(Format::Guitarml) => guitarml::read(source, options),
         Some(Format::Icu) => icu::read(source, options),
         Some(Format::Onnx) => onnx::read(source, options),
+        Some(Format::Keras) => keras::read(source, options),
+        Some(Format::Tfjs) => tfjs::read(source, options),
         Some(other) => Err(source.problem(format!("no reader for {other:?}"))),
         None => Err(source.problem(
             "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
@@ -115,9 +121,14 @@ fn detect(source: &Source) -> Option<Format> {
             Some(Format::Icu)
         } else if rtneural::is(&document) {
             Some(Format::Rtneural)
+        } else if tfjs::is(source) {
+            Some(Format::Tfjs)
         } else {
             None
         };
+    }
+    if keras::is(source) {
+        return Some(Format::Keras);
     }
     onnx::is(source).then_some(Format::Onnx)
 }
