@@ -11,11 +11,11 @@ use std::path::Path;
 pub(crate) fn assemble(
     path: &Path,
     found: &mut Found,
-    part: Option<&str>,
+    part: &[String],
 ) -> Result<ChainModel, Error> {
     let problem = |text: String| Error::file(path, text);
     let mut layers = found.layers.clone();
-    if let Some(part) = part {
+    if !part.is_empty() {
         layers = select(layers, part, &mut found.notes)?;
     }
     refuse_others(path, &layers)?;
@@ -89,14 +89,17 @@ fn width_of(kind: &Kind) -> Option<usize> {
 }
 
 /// The layers that a list of names chooses: one each, or all that begin with it and a dot or slash.
-fn select(layers: Vec<Layer>, part: &str, notes: &mut Vec<String>) -> Result<Vec<Layer>, Error> {
-    let wanted: Vec<&str> = part.split(',').map(str::trim).collect();
+fn select(
+    layers: Vec<Layer>,
+    part: &[String],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Layer>, Error> {
     let belongs = |layer: &Layer, name: &str| {
         let rest = layer.name.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']))
     };
-    let chosen = |layer: &Layer| wanted.iter().any(|name| belongs(layer, name));
-    for name in &wanted {
+    let chosen = |layer: &Layer| part.iter().any(|name| belongs(layer, name));
+    for name in part {
         if !layers.iter().any(|layer| belongs(layer, name)) {
             let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
             return Err(Error::setting(
@@ -112,7 +115,7 @@ fn select(layers: Vec<Layer>, part: &str, notes: &mut Vec<String>) -> Result<Vec
     let is_bare = |layer: &&Layer| !chosen(layer) && !matches!(layer.kind, Kind::Nothing(_));
     if let Some(gap) = between.clone().find(is_bare) {
         let expected = format!("layers one after the other, {} too", gap.name);
-        return Err(Error::setting("part", expected, part));
+        return Err(Error::setting("part", expected, part.join(",")));
     }
     let left = layers.iter().filter(|layer| !chosen(layer));
     let left: Vec<_> = left.map(|layer| layer.name.as_str()).collect();
@@ -151,10 +154,12 @@ fn refuse_others(path: &Path, layers: &[Layer]) -> Result<(), Error> {
         .map_or(0, |at| at + 1);
     let end = layers[lstm..].iter().position(|layer| other(&layer));
     let end = end.map_or(layers.len(), |at| lstm + at);
-    let part: Vec<_> = layers[begin..end]
+    let mut part: Vec<_> = layers[begin..end]
         .iter()
         .map(|layer| layer.name.as_str())
         .collect();
+    // A layer and its activation may have one name.
+    part.dedup();
     Err(Error::file(
         path,
         format!(

@@ -15,6 +15,9 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Samples a second, if the file says so.
     pub sample_rate: Option<f64>,
+    /// What is left of the part that is wanted, once the reader has chosen a model or a branch by
+    /// it: names of layers. `None` if it had no choice, and left all of them.
+    pub part: Option<Vec<String>>,
 }
 
 /// A layer and its name in the file.

@@ -94,6 +94,7 @@ pub(crate) fn read(source: &Source, _options: &Options) -> Result<Found, Error> 
     }
     Ok(Found {
         format: Format::Guitarml,
+        part: None,
         layers,
         notes,
         sample_rate: None,

@@ -84,6 +84,7 @@ pub(crate) fn read(source: &Source, _options: &Options) -> Result<Found, Error> 
     };
     Ok(Found {
         format: Format::Icu,
+        part: None,
         layers: vec![
             layer("mat1", Kind::Embedding { rows, width, table }),
             layer("mat2-mat7", Kind::Lstm(Box::new(lstm))),

@@ -19,6 +19,7 @@ mod onnx;
 mod rtneural;
 mod source;
 mod tfjs;
+mod torch;
 mod wire;
 
 pub use found::{Found, Kind, Layer, Lstm};
@@ -83,9 +84,16 @@ pub fn open(
 /// A model of the layers, or of the part of them that is wanted; what is done with them is added to
 /// the notes.
 pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<ChainModel, Error> {
-    // Some readers have used the part already, to choose between models.
-    let part = options.part.as_deref().filter(|_| !chooses(found.format));
-    assemble::assemble(path, found, part)
+    let asked = options.part.as_deref().map_or("", |part| part);
+    let asked = asked
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let part = match &found.part {
+        Some(left) => left.clone(),
+        None => asked.map(str::to_owned).collect(),
+    };
+    assemble::assemble(path, found, &part)
 }
 
 fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Found, Error> {
@@ -96,17 +104,13 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
         Some(Format::Icu) => icu::read(source, options),
         Some(Format::Onnx) => onnx::read(source, options),
         Some(Format::Keras) => keras::read(source, options),
+        Some(Format::Torch) => torch::read(source, options),
         Some(Format::Tfjs) => tfjs::read(source, options),
         Some(other) => Err(source.problem(format!("no reader for {other:?}"))),
         None => Err(source.problem(
             "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
         )),
     }
-}
-
-/// Whether the format's reader takes `--part` to choose one of several models.
-fn chooses(format: Format) -> bool {
-    matches!(format, Format::Nam | Format::Onnx)
 }
 
 /// The format, by the content.
@@ -123,12 +127,17 @@ fn detect(source: &Source) -> Option<Format> {
             Some(Format::Rtneural)
         } else if tfjs::is(source) {
             Some(Format::Tfjs)
+        } else if torch::is(source) {
+            Some(Format::Torch)
         } else {
             None
         };
     }
     if keras::is(source) {
         return Some(Format::Keras);
+    }
+    if torch::is(source) {
+        return Some(Format::Torch);
     }
     onnx::is(source).then_some(Format::Onnx)
 }

@@ -22,6 +22,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
     let document = json::object(source)?;
     let mut root = At::root(source, &document);
     let mut notes = Vec::new();
+    let mut part = None;
     let submodels;
     if let Some(list) = root.need("config")?.get("submodels") {
         submodels = list.list()?;
@@ -31,9 +32,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
             submodels.len()
         ));
         root = model;
-    } else if let Some(part) = &options.part {
-        let expected = "none: the file has one model";
-        return Err(Error::setting("part", expected, part));
+        part = Some(Vec::new());
     }
     let architecture = root.need("architecture")?;
     let name = architecture.text()?;
@@ -130,6 +129,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
     }
     Ok(Found {
         format: Format::Nam,
+        part,
         layers,
         notes,
         sample_rate: Some(sample_rate.unwrap_or(SAMPLE_RATE)),

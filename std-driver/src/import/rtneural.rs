@@ -153,6 +153,7 @@ pub(crate) fn read(source: &Source, _options: &Options) -> Result<Found, Error> 
     let rate = rates.iter().find_map(|key| root.get(key));
     Ok(Found {
         format: Format::Rtneural,
+        part: None,
         layers,
         notes,
         sample_rate: rate.map(|rate| rate.number()).transpose()?,

@@ -46,6 +46,7 @@ impl Source {
     }
 
     /// The same of bytes; `path` is what errors name.
+    #[cfg(test)]
     pub(crate) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Self {
         Self {
             path: path.to_owned(),

@@ -6,7 +6,7 @@ use super::config::{Entry, MOST_LAYERS};
 use super::h5::{H5, Tensors};
 use super::store::{Names, Store, Weights, last, side};
 use crate::Error;
-use crate::import::{Format, Found, Options};
+use crate::import::{Format, Found};
 use hdf5_reader::group::Group;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ struct Bare {
     weights: Weights,
 }
 
-pub(super) fn read(h5: H5, root: &Group, options: &Options) -> Result<Found, Error> {
+pub(super) fn read(h5: H5, root: &Group) -> Result<Found, Error> {
     // `save_weights` has the groups of the layers at the root, as some tools have them in one.
     let inner = h5.group(root, "model_weights")?;
     let top = inner.as_ref().unwrap_or(root);
@@ -29,19 +29,10 @@ pub(super) fn read(h5: H5, root: &Group, options: &Options) -> Result<Found, Err
         None => h5.tensors(top, Some("optimizer"))?,
     };
     let mut notes = Vec::new();
-    let mut layers = match names {
+    let layers = match names {
         Some(names) => spoken(&tensors, names)?,
         None => numbered(&tensors, &mut notes)?,
     };
-    if let Some(part) = &options.part {
-        let end = layers.iter().position(|layer| layer.name == *part);
-        let end = end.ok_or_else(|| {
-            let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-            let names = names.join(", ");
-            tensors.problem(format!("expected one of the layers {names}, got {part}"))
-        })?;
-        layers.truncate(end + 1);
-    }
     let mut builder = Builder::new(&tensors, None);
     notes.into_iter().for_each(|note| builder.note(note));
     for layer in &layers {
@@ -55,6 +46,7 @@ pub(super) fn read(h5: H5, root: &Group, options: &Options) -> Result<Found, Err
     }
     Ok(Found {
         format: Format::Keras,
+        part: None,
         layers: builder.layers,
         notes: builder.notes,
         sample_rate: None,

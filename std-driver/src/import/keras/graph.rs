@@ -15,17 +15,12 @@ pub(crate) struct Node {
 }
 
 /// A Sequential's.
-pub(super) fn chain(mut entries: Vec<Entry>, part: Option<&str>) -> Result<Vec<Node>, Wrong> {
-    if let Some(part) = part {
-        let end = entries.iter().position(|entry| entry.name == part);
-        let end = end.ok_or_else(|| unknown(part, entries.iter().map(|e| e.name.as_str())))?;
-        entries.truncate(end + 1);
-    }
+pub(super) fn chain(entries: Vec<Entry>) -> Vec<Node> {
     let nodes = entries.into_iter().map(|entry| Node {
         entry,
         before: None,
     });
-    Ok(nodes.collect())
+    nodes.collect()
 }
 
 fn unknown<'a>(part: &str, names: impl Iterator<Item = &'a str>) -> Wrong {

@@ -56,7 +56,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
         let root = h5.root()?;
         return match h5.text(&root, "model_config")? {
             Some(config) => legacy(source, h5, &root, &config, options),
-            None => bare::read(h5, &root, options),
+            None => bare::read(h5, &root),
         };
     }
     let mut archive = Archive::open(source)?;
@@ -108,7 +108,7 @@ fn finish(
     trained: bool,
     options: &Options,
 ) -> Result<Found, Error> {
-    let nodes = config::layers(tensors, model, options.part.as_deref())?;
+    let (nodes, part) = config::wanted(tensors, model, options.part.as_deref())?;
     let mut builder = Builder::new(tensors, version.map(slope));
     builder.model(&nodes, place)?;
     if tensors.converted() {
@@ -119,6 +119,7 @@ fn finish(
     }
     Ok(Found {
         format: Format::Keras,
+        part,
         layers: builder.layers,
         notes: builder.notes,
         sample_rate: None,

@@ -223,25 +223,6 @@ fn numbers_that_are_not_finite_are_refused() {
     assert_eq!(e.to_string(), expected);
 }
 
-#[test]
-fn a_part_is_the_model_up_to_a_layer() {
-    let Some(path) = path("keras2_backwards.h5") else {
-        return;
-    };
-    let source = Source::open(&path).unwrap();
-    let options = |part: &str| Options {
-        part: Some(part.to_owned()),
-        ..Options::default()
-    };
-    let found = keras::read(&source, &options("last")).unwrap();
-    assert_eq!(found.layers.last().unwrap().name, "last");
-    let e = keras::read(&source, &options("lost"))
-        .unwrap_err()
-        .to_string();
-    let expected = "expected one of the layers signal, turned, last, head, got lost";
-    assert!(e.ends_with(expected), "{e}");
-}
-
 /// An archive of Keras with weights that decompress to so many zeros.
 fn archive(zeros: usize) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));

@@ -44,11 +44,15 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
     let mut graph = Graph::new(source, model.opset, options.part.as_deref());
     let outputs = graph.run(bytes, "")?;
     let layers = graph.layers(&outputs)?;
+    // What is no branch and no output may be the name of a layer.
+    let left = graph.wanted.iter().filter(|(_, used)| !used);
+    let part = left.map(|(name, _)| name.clone()).collect();
     for kind in std::mem::take(&mut graph.store.converted) {
         graph.note(format!("{kind} weights are float32 here"));
     }
     Ok(Found {
         format: Format::Onnx,
+        part: Some(part),
         layers,
         notes: graph.notes,
         sample_rate: rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0),

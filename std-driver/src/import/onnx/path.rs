@@ -25,13 +25,6 @@ impl Graph<'_> {
                 chosen = Some(index);
             }
         }
-        if let Some((part, _)) = self.wanted.iter().find(|(_, used)| !used) {
-            let all = match &self.choices[..] {
-                [] => "no part: the file has no choice".to_owned(),
-                all => format!("one of {}", all.join(", ")),
-            };
-            return Err(Error::setting("part", all, part));
-        }
         let mut found = None;
         for (index, (_, value)) in outputs.iter().enumerate() {
             if chosen.is_some_and(|chosen| chosen != index) {
