@@ -74,6 +74,24 @@ pub struct Reading {
     /// What the cell adds to the forget gate, where the file does not say it.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub forget_bias: Option<f32>,
+    /// What of the last LSTM layer's steps goes on, where the file does not say it.
+    #[arg(long)]
+    pub returns: Option<ReturnsName>,
+    /// What follows the last layer, where the file does not say it: tanh, sigmoid, relu, softmax,
+    /// gain=NUMBER, or skip=COLUMN, which adds columns of the input from that one on.
+    #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
+    pub then: Vec<import::Then>,
+}
+
+/// What a layer hands on.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ReturnsName {
+    /// Every step.
+    Sequence,
+    /// The last step of each direction.
+    Last,
+    /// The mean of the steps.
+    Mean,
 }
 
 /// A format, or `auto`.

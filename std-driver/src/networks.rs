@@ -1,10 +1,10 @@
 //! The commands about networks of other systems: import, inspect, verify.
 
-use crate::args::{Import, Inspect, Reading, Verify};
+use crate::args::{Import, Inspect, Reading, ReturnsName, Verify};
 use crate::command::End;
 use crate::complain;
 use clap::ValueEnum;
-use fused_lstm::Extent;
+use fused_lstm::{Extent, Returns};
 use fused_lstm_driver::chain::{ChainModel, Network, Runner};
 use fused_lstm_driver::describe::{self, Costs, Row};
 use fused_lstm_driver::files::{Uses, Written};
@@ -20,6 +20,12 @@ fn options(reading: &Reading) -> Options {
     Options {
         part: reading.part.clone(),
         forget_bias: reading.forget_bias,
+        returns: reading.returns.map(|returns| match returns {
+            ReturnsName::Sequence => Returns::Sequence,
+            ReturnsName::Last => Returns::Last,
+            ReturnsName::Mean => Returns::Mean,
+        }),
+        then: reading.then.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the layers that a reader found to a chain: the wanted part, without what has no effect, and
 //! with normalisations folded into their neighbours.
 
-use super::{Found, Kind, Layer};
+use super::{Found, Kind, Layer, Options, Then};
 use crate::Error;
 use crate::chain::{ChainModel, NamedStage};
 use fused_lstm::{Chain, DenseShape, Stage};
@@ -12,12 +12,14 @@ pub(crate) fn assemble(
     path: &Path,
     found: &mut Found,
     part: &[String],
+    options: &Options,
 ) -> Result<ChainModel, Error> {
     let problem = |text: String| Error::file(path, text);
     let mut layers = found.layers.clone();
     if !part.is_empty() {
         layers = select(layers, part, &mut found.notes)?;
     }
+    add_unsaid(&mut layers, options);
     refuse_others(path, &layers)?;
     let dropped = layers
         .iter()
@@ -75,6 +77,28 @@ pub(crate) fn assemble(
         )));
     }
     Ok(model)
+}
+
+/// What the user says that the file does not.
+fn add_unsaid(layers: &mut Vec<Layer>, options: &Options) {
+    let lstms = layers.iter_mut().rev().map(|layer| &mut layer.kind);
+    let last = lstms.into_iter().find_map(|kind| match kind {
+        Kind::Lstm(lstm) => Some(lstm),
+        _ => None,
+    });
+    if let (Some(last), Some(returns)) = (last, options.returns) {
+        last.returns = returns;
+    }
+    for (index, then) in options.then.iter().enumerate() {
+        layers.push(Layer {
+            name: format!("then.{index}"),
+            kind: match *then {
+                Then::Activation(activation) => Kind::Activation(activation),
+                Then::Gain(gain) => Kind::Gain(gain),
+                Then::Skip(first) => Kind::Skip { first, gain: 1.0 },
+            },
+        });
+    }
 }
 
 /// The width of a layer's input, if it says it.

@@ -28,7 +28,9 @@ pub(crate) use source::Source;
 
 use crate::Error;
 use crate::chain::ChainModel;
+use fused_lstm::{Activation, Returns};
 use std::path::Path;
+use std::str::FromStr;
 
 /// A format that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,6 +64,50 @@ pub struct Options {
     pub part: Option<String>,
     /// What the cell adds to the forget gate, where the file does not say.
     pub forget_bias: Option<f32>,
+    /// What of the last LSTM layer's steps goes on, where the file does not say.
+    pub returns: Option<Returns>,
+    /// What follows the last layer, where the file does not say.
+    pub then: Vec<Then>,
+}
+
+/// What may follow the last layer of a file that has weights only: `tanh`, `sigmoid`, `relu`,
+/// `softmax`, `gain=NUMBER`, or `skip=COLUMN`, which adds columns of the input from that one on.
+///
+/// ```
+/// use fused_lstm_driver::import::Then;
+///
+/// assert_eq!("skip=1".parse(), Ok(Then::Skip(1)));
+/// assert!("conv".parse::<Then>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Then {
+    /// A function of every number, or of every row.
+    Activation(Activation),
+    /// Multiplies every number.
+    Gain(f32),
+    /// Adds columns of the input, from this one on.
+    Skip(usize),
+}
+
+impl FromStr for Then {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected tanh, sigmoid, relu, softmax, gain=NUMBER or skip=COLUMN".into();
+        let finite = |value: f32| Some(value).filter(|value| value.is_finite());
+        let found = match text.split_once('=') {
+            None => match text {
+                "tanh" => Some(Self::Activation(Activation::Tanh)),
+                "sigmoid" => Some(Self::Activation(Activation::Sigmoid)),
+                "relu" => Some(Self::Activation(Activation::Relu)),
+                "softmax" => Some(Self::Activation(Activation::Softmax)),
+                _ => None,
+            },
+            Some(("gain", value)) => value.parse().ok().and_then(finite).map(Self::Gain),
+            Some(("skip", value)) => value.parse().ok().map(Self::Skip),
+            Some(_) => None,
+        };
+        found.ok_or_else(wrong)
+    }
 }
 
 /// Reads the layers of a network that another system trained, without asking whether they can be
@@ -93,7 +139,7 @@ pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<Cha
         Some(left) => left.clone(),
         None => asked.map(str::to_owned).collect(),
     };
-    assemble::assemble(path, found, &part)
+    assemble::assemble(path, found, &part, options)
 }
 
 fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Found, Error> {

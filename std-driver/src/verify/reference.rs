@@ -85,6 +85,10 @@ impl<'a> Comparing<'a> {
         self.tensors.iter().find(|tensor| tensor.key == key)
     }
 
+    fn is_used(&self, key: &str) -> bool {
+        self.used.iter().any(|used| used == key)
+    }
+
     /// Adds the comparison with a tensor, if it has as many numbers.
     fn add(&mut self, tensor: &Tensor, got: &[f32]) {
         if got.len() == tensor.values.len() {
@@ -165,17 +169,28 @@ impl<'a> Comparing<'a> {
             let at = ran.y.len() - ran.extent.batch * width;
             self.add(h, &ran.y[at..]);
         }
+        self.states(&part, &ran, 0);
+        self.final_states(&part, &ran);
+        Ok(())
+    }
+
+    /// `state.N` of the layers of a part, of which the first has this number.
+    fn states(&mut self, part: &ChainModel, ran: &Ran, first: usize) {
         let tensors = crate::chain::state_tensors_of(&part.stages, ran.extent.batch);
         let mut rest = &ran.state[..];
         for (key, shape) in tensors {
             let (own, after) = rest.split_at(shape.iter().product());
             rest = after;
-            if let Some(state) = self.get(&key) {
+            let mut words = key.splitn(3, '.');
+            let index = words.nth(1).and_then(|index| index.parse::<usize>().ok());
+            let more = words
+                .next()
+                .map_or(String::new(), |more| format!(".{more}"));
+            let key = format!("state.{}{more}", first + index.unwrap_or(0));
+            if let Some(state) = self.get(&key).filter(|_| !self.is_used(&key)) {
                 self.add(state, &self.turned(own));
             }
         }
-        self.final_states(&part, &ran);
-        Ok(())
     }
 
     /// c and h, exchanged if that is what is tried.
@@ -213,7 +228,7 @@ impl<'a> Comparing<'a> {
             (["c_n", "cn", "model.y.c_n"], &c),
         ] {
             for name in names {
-                if let Some(tensor) = self.get(name) {
+                if let Some(tensor) = self.get(name).filter(|_| !self.is_used(name)) {
                     self.add(tensor, values);
                 }
             }
@@ -252,6 +267,7 @@ impl<'a> Comparing<'a> {
             if self.swapped {
                 std::mem::swap(&mut c, &mut h);
             }
+            self.states(&part, &ran, index);
             for (what, values) in [("Y_h", h), ("Y_c", c)] {
                 if let Some(tensor) = self.get(&key(what)) {
                     self.add(tensor, &values);
@@ -321,7 +337,7 @@ impl<'a> Comparing<'a> {
         y: &Tensor,
         zeros: usize,
     ) -> Result<(), Error> {
-        let mut best: Option<Output> = None;
+        let mut best: Option<(Output, Ran)> = None;
         for order in [Order::Time, Order::Batch] {
             let Some(ran) = run_after_zeros(model, x, order, zeros)? else {
                 continue;
@@ -330,14 +346,19 @@ impl<'a> Comparing<'a> {
                 continue;
             }
             let output = output(y, &ran.y);
-            let is_nearer = |best: &Output| output.largest < best.largest || best.largest.is_nan();
+            let is_nearer =
+                |(best, _): &(Output, Ran)| output.largest < best.largest || best.largest.is_nan();
             if best.as_ref().is_none_or(is_nearer) {
-                best = Some(output);
+                best = Some((output, ran));
             }
         }
-        if let Some(best) = best {
+        if let Some((output, ran)) = best {
             self.used.extend([x.key.clone(), y.key.clone()]);
-            self.outputs.push(best);
+            self.outputs.push(output);
+            if zeros == 0 {
+                self.states(model, &ran, 0);
+                self.final_states(model, &ran);
+            }
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use crate::Error;
 use crate::import::Source;
 use std::io::{Cursor, Read};
 use zip::ZipArchive;
+use zip::read::{ArchiveOffset, Config};
+use zip::result::ZipResult;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const METADATA: &str = "metadata.json";
@@ -30,7 +32,7 @@ pub(super) fn is(bytes: &[u8]) -> bool {
     {
         return true;
     }
-    match ZipArchive::new(Cursor::new(bytes)) {
+    match open(bytes) {
         Ok(zip) => [CONFIG, WEIGHTS]
             .iter()
             .all(|name| zip.index_for_name(name).is_some()),
@@ -42,8 +44,8 @@ impl<'a> Archive<'a> {
     pub(super) fn open(source: &'a Source) -> Result<Self, Error> {
         let bytes = source.bytes();
         let most = most_bytes(bytes.len());
-        let zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|e| source.problem(format!("expected a zip archive, got: {e}")))?;
+        let zip =
+            open(bytes).map_err(|e| source.problem(format!("expected a zip archive, got: {e}")))?;
         Ok(Self {
             source,
             zip,
@@ -84,4 +86,13 @@ impl<'a> Archive<'a> {
         }
         Ok(bytes)
     }
+}
+
+/// An archive that begins where the file does: looking for another place is wrong about those of
+/// 64 bits.
+fn open(bytes: &[u8]) -> ZipResult<ZipArchive<Cursor<&[u8]>>> {
+    let config = Config {
+        archive_offset: ArchiveOffset::Known(0),
+    };
+    ZipArchive::with_config(config, Cursor::new(bytes))
 }
