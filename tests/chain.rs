@@ -374,6 +374,7 @@ fn any_stage() -> impl Strategy<Value = Stage> {
         1 => (-1.0f32..1.5).prop_map(|gain| Stage::Skip { first: 0, gain }),
         1 => (-2.0f32..2.0).prop_map(Stage::Gain),
         1 => Just(Stage::Reverse),
+        1 => Just(Stage::Flatten { steps: 1 }),
     ]
 }
 
@@ -400,6 +401,10 @@ prop_compose! {
                     whole &= lstm.returns == Returns::Sequence;
                 }
                 Stage::Dense(shape) => shape.inputs = width,
+                Stage::Flatten { steps: all } => {
+                    *all = if whole { steps } else { 1 };
+                    whole = false;
+                }
                 Stage::Skip { .. } if !whole || width > inputs || table.is_some() => continue,
                 _ => {}
             }

@@ -130,6 +130,10 @@ fn stage_row(name: &str, stage: &Stage) -> Row {
             row(name, "skip", String::new(), options, 0)
         }
         Stage::Gain(gain) => row(name, "gain", String::new(), format!("times {gain}"), 0),
+        Stage::Flatten { steps } => {
+            let options = format!("{steps} steps side by side");
+            row(name, "flatten", String::new(), options, 0)
+        }
         _ => row(name, "reverse", String::new(), "the steps".into(), 0),
     }
 }
@@ -167,6 +171,7 @@ pub fn layers(layers: &[Layer]) -> Vec<Row> {
         ),
         Kind::Gain(gain) => stage_row(name, &Stage::Gain(*gain)),
         Kind::Reverse => stage_row(name, &Stage::Reverse),
+        Kind::Flatten { steps } => stage_row(name, &Stage::Flatten { steps: *steps }),
         Kind::Affine { scale, .. } => row(
             name,
             "normalisation",

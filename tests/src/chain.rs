@@ -221,6 +221,15 @@ impl Case {
                     .collect(),
                 Stage::Gain(gain) => at.iter().map(|v| v * f64::from(*gain)).collect(),
                 Stage::Reverse => at.chunks(batch * width).rev().flatten().copied().collect(),
+                Stage::Flatten { steps } => {
+                    let (steps, batch) = (*steps, batch);
+                    let row = |t: usize, b: usize| &at[(t * batch + b) * width..][..width];
+                    let each = (0..batch).flat_map(|b| (0..steps).map(move |t| (t, b)));
+                    let flat = each.flat_map(|(t, b)| row(t, b).to_vec()).collect();
+                    extent.steps = 1;
+                    lengths = None;
+                    flat
+                }
                 _ => panic!("a stage that the oracle does not know"),
             };
             width = stage.width(width);

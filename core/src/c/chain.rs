@@ -22,6 +22,8 @@ const SKIP: u32 = 5;
 const GAIN: u32 = 6;
 /// The steps from the last to the first.
 const REVERSE: u32 = 7;
+/// All of `inputs` steps of a row as one.
+const FLATTEN: u32 = 8;
 
 /// A function: 0 linear, 1 tanh, 2 sigmoid, 3 ReLU, 4 hard sigmoid of `slope`, 5 softmax.
 #[repr(C)]
@@ -37,7 +39,7 @@ pub struct Activation {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
-    /// `FUSED_LSTM_EMBEDDING` 1, `_DENSE` 2, `_ACTIVATION` 3, `_LSTM` 4, `_SKIP` 5, `_GAIN` 6 or `_REVERSE` 7.
+    /// `FUSED_LSTM_EMBEDDING` 1, `_DENSE` 2, `_ACTIVATION` 3, `_LSTM` 4, `_SKIP` 5, `_GAIN` 6, `_REVERSE` 7 or `_FLATTEN` 8.
     pub kind: u32,
     /// Inputs.
     pub inputs: usize,
@@ -152,6 +154,7 @@ impl Stage {
             },
             GAIN => chain::Stage::Gain(self.gain),
             REVERSE => chain::Stage::Reverse,
+            FLATTEN => chain::Stage::Flatten { steps: self.inputs },
             _ => return Err(Status::Stage),
         })
     }

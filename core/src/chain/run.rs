@@ -5,7 +5,7 @@ use super::recurrent::{Forward, Recurrent as _, Rows};
 use super::shape::{ChainLengths, apart_lens, between_len, check, is_plain, lengths};
 use super::stage::{Direction, LstmStage, Returns, Stage};
 use crate::error::{ArgumentError, check_len, check_lens};
-use crate::layout::split::{copy_prefix, exact_chunks, exact_chunks_rev, take};
+use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, exact_chunks_rev, take};
 use crate::layout::{Cut, Extent, NetworkShape};
 use crate::model::Model;
 use crate::simd::dispatch;
@@ -96,7 +96,7 @@ impl<'a> Chain<'a> {
             Stage::Lstm(lstm) => {
                 lstm.direction == Direction::Forward && lstm.returns == Returns::Sequence
             }
-            Stage::Reverse => false,
+            Stage::Reverse | Stage::Flatten { .. } => false,
             _ => true,
         })
     }
@@ -141,6 +141,19 @@ impl<'a> Chain<'a> {
         x: &[f32],
     ) -> Result<(), ArgumentError> {
         check_rows(extent, lengths)?;
+        let mut now = extent;
+        for (index, stage) in self.stages.iter().enumerate() {
+            if let Stage::Flatten { steps } = *stage
+                && steps != now.steps
+            {
+                return Err(ArgumentError::StageInputs {
+                    index,
+                    expected: steps,
+                    got: now.steps,
+                });
+            }
+            now = stage.extent(now);
+        }
         let Some(&Stage::Embedding { rows, .. }) = self.stages.first() else {
             return Ok(());
         };
@@ -212,6 +225,10 @@ fn run(
                 reverse_steps(to, from, at.batch * width);
                 false
             }
+            Stage::Flatten { steps } => {
+                exchange(to, from, [*steps, at.batch], div_or_zero(width, *steps));
+                false
+            }
             Stage::Activation(kind) => {
                 kind.apply(width, from);
                 true
@@ -260,6 +277,17 @@ pub(super) fn add_skipped(to: &mut [f32], width: usize, x: &[f32], from: Columns
     for (to, x) in exact_chunks(to, width).zip(exact_chunks(x, from.stride)) {
         let x = x.get(from.first..from.first + width).unwrap_or(&[]);
         dispatch!(s => s.add_scaled(to, x, gain));
+    }
+}
+
+/// Rows of so many numbers, `[first, second]` of them as `[second, first]`.
+pub(super) fn exchange(to: &mut [f32], from: &[f32], rows: [usize; 2], width: usize) {
+    let [first, second] = rows;
+    for (row, from) in exact_chunks(from, width).enumerate() {
+        let at = (row % second.max(1) * first + div_or_zero(row, second)) * width;
+        if let Some(to) = to.get_mut(at..) {
+            copy_prefix(to, from);
+        }
     }
 }
 

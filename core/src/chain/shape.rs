@@ -71,15 +71,17 @@ pub(super) const fn apart_lens(stage: &LstmStage, extent: Extent) -> (usize, usi
     (reversed, apart)
 }
 
-/// The widest row between stages, times the rows: room for what one hands to the next.
+/// The most numbers between two stages: room for what one hands to the next.
 pub(super) const fn between_len(inputs: usize, stages: &[Stage], extent: Extent) -> usize {
-    let (mut width, mut widest, mut index) = (inputs, inputs, 0);
+    let (mut width, mut now, mut index) = (inputs, extent, 0);
+    let mut widest = now.rows().saturating_mul(width);
     while index < stages.len() {
         width = stages[index].width(width);
-        widest = max(widest, width);
+        now = stages[index].extent(now);
+        widest = max(widest, now.rows().saturating_mul(width));
         index += 1;
     }
-    extent.rows().saturating_mul(widest)
+    widest
 }
 
 /// The lengths for so many steps and rows. Stages that are refused have some length too.
@@ -169,6 +171,12 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
                 if first.saturating_add(width) > inputs {
                     return Err(refuse("as many columns of the input as are skipped to"));
                 }
+            }
+            Stage::Flatten { steps } => {
+                if *steps == 0 {
+                    return Err(ArgumentError::Zero { what: "steps" });
+                }
+                whole = false;
             }
             Stage::Activation(_) | Stage::Gain(_) | Stage::Reverse => {}
         }

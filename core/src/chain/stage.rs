@@ -220,6 +220,11 @@ pub enum Stage {
     Gain(f32),
     /// The time steps from the last to the first.
     Reverse,
+    /// All time steps of a row side by side, as one step: a sequence must have so many.
+    Flatten {
+        /// The steps.
+        steps: usize,
+    },
 }
 
 impl Stage {
@@ -247,6 +252,7 @@ impl Stage {
             Self::Embedding { width, .. } => *width,
             Self::Dense(shape) => shape.outputs,
             Self::Lstm(stage) => stage.outputs().saturating_mul(stage.direction.count()),
+            Self::Flatten { steps } => before.saturating_mul(*steps),
             _ => before,
         }
     }
@@ -255,10 +261,11 @@ impl Stage {
     pub(crate) const fn is_whole(&self) -> bool {
         !matches!(
             self,
-            Self::Lstm(LstmStage {
-                returns: Returns::Last | Returns::Mean,
-                ..
-            })
+            Self::Flatten { .. }
+                | Self::Lstm(LstmStage {
+                    returns: Returns::Last | Returns::Mean,
+                    ..
+                })
         )
     }
 

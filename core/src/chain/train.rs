@@ -4,11 +4,11 @@ use super::pointwise::Pointwise as _;
 use super::recurrent::{
     Backward, Cache, Forward, Recurrent as _, backward_room_len, forward_room_len,
 };
-use super::run::{Chain, Columns, Layer, add_skipped, look_up, reverse_steps};
+use super::run::{Chain, Columns, Layer, add_skipped, exchange, look_up, reverse_steps};
 use super::shape::{between_len, is_plain, max};
 use super::stage::{Activation, LstmStage, Returns, Stage};
 use crate::error::{ArgumentError, check_lens};
-use crate::layout::split::{copy_prefix, exact_chunks, take};
+use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, take};
 use crate::layout::{Cut, DenseShape, Extent, NetworkShape};
 use crate::model::{self, Model};
 use crate::simd::dispatch;
@@ -219,6 +219,9 @@ fn forward(
                 layer.forward(own, from, state, to, kept, rest)?;
             }
             Stage::Reverse => reverse_steps(to, from, at.batch * width),
+            Stage::Flatten { steps } => {
+                exchange(to, from, [*steps, at.batch], div_or_zero(width, *steps));
+            }
             Stage::Activation(kind) => {
                 copy_prefix(to, from);
                 kind.apply(width, to);
@@ -484,6 +487,7 @@ fn backward(
                 layer.backward(own, d, dstate, kept, to, d_to, &mut *room)?;
             }
             Stage::Reverse => reverse_steps(d_to, d, before.batch * width),
+            Stage::Flatten { steps } => exchange(d_to, d, [before.batch, *steps], place.width),
             Stage::Gain(gain) => {
                 dispatch!(s => s.scale(&mut *d, *gain));
                 copy_prefix(d_to, d);

@@ -30,6 +30,7 @@ pub(super) enum KindText {
     Skip { first: usize, gain: f32 },
     Gain { gain: f32 },
     Reverse {},
+    Flatten { steps: usize },
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
@@ -186,6 +187,7 @@ impl From<Stage> for KindText {
             }),
             Stage::Skip { first, gain } => Self::Skip { first, gain },
             Stage::Gain(gain) => Self::Gain { gain },
+            Stage::Flatten { steps } => Self::Flatten { steps },
             _ => Self::Reverse {},
         }
     }
@@ -214,6 +216,7 @@ impl From<KindText> for Stage {
             KindText::Skip { first, gain } => Self::Skip { first, gain },
             KindText::Gain { gain } => Self::Gain(gain),
             KindText::Reverse {} => Self::Reverse,
+            KindText::Flatten { steps } => Self::Flatten { steps },
         }
     }
 }

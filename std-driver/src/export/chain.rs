@@ -117,6 +117,7 @@ fn rust_stage(stage: &Stage, names: &mut Names) -> String {
         Stage::Lstm(lstm) => rust_lstm(lstm, names),
         Stage::Skip { first, gain } => format!("Stage::Skip {{ first: {first}, gain: {gain:?} }}"),
         Stage::Gain(gain) => format!("Stage::Gain({gain:?})"),
+        Stage::Flatten { steps } => format!("Stage::Flatten {{ steps: {steps} }}"),
         _ => "Stage::Reverse".into(),
     }
 }
@@ -281,6 +282,7 @@ fn c_stage(stage: &Stage) -> String {
             format!(".kind = FUSED_LSTM_SKIP, .inputs = {first}, .gain = {gain:.8e}f")
         }
         Stage::Gain(gain) => format!(".kind = FUSED_LSTM_GAIN, .gain = {gain:.8e}f"),
+        Stage::Flatten { steps } => format!(".kind = FUSED_LSTM_FLATTEN, .inputs = {steps}"),
         _ => ".kind = FUSED_LSTM_REVERSE".into(),
     }
 }

@@ -356,6 +356,7 @@ fn stage(
         Kind::Skip { first, gain } => Stage::Skip { first, gain },
         Kind::Gain(gain) => Stage::Gain(gain),
         Kind::Reverse => Stage::Reverse,
+        Kind::Flatten { steps } => Stage::Flatten { steps },
         // Folded, left out or refused before.
         Kind::Affine { .. } | Kind::Nothing(_) | Kind::Other(_) => {
             debug_assert!(false, "{width}");

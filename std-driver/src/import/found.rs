@@ -74,6 +74,11 @@ pub enum Kind {
     Gain(f32),
     /// The time steps from the last to the first.
     Reverse,
+    /// All time steps of a row side by side, as one step.
+    Flatten {
+        /// How many a sequence has.
+        steps: usize,
+    },
     /// Something without effect once training is over, such as dropout: its kind.
     Nothing(String),
     /// Something that this project does not run: its kind and sizes.

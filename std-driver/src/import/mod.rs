@@ -16,9 +16,13 @@ mod keras;
 mod naive;
 mod nam;
 mod onnx;
+mod raw;
 mod rtneural;
 mod source;
+mod step;
+mod tf1;
 mod tfjs;
+mod tflite;
 mod torch;
 mod wire;
 
@@ -143,20 +147,46 @@ pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<Cha
 }
 
 fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Found, Error> {
-    match format.or_else(|| detect(source)) {
-        Some(Format::Nam) => nam::read(source, options),
-        Some(Format::Rtneural) => rtneural::read(source, options),
-        Some(Format::Guitarml) => guitarml::read(source, options),
-        Some(Format::Icu) => icu::read(source, options),
-        Some(Format::Onnx) => onnx::read(source, options),
-        Some(Format::Keras) => keras::read(source, options),
-        Some(Format::Torch) => torch::read(source, options),
-        Some(Format::Tfjs) => tfjs::read(source, options),
-        Some(other) => Err(source.problem(format!("no reader for {other:?}"))),
-        None => Err(source.problem(
+    let format = format.or_else(|| detect(source)).ok_or_else(|| {
+        source.problem(
             "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
-        )),
+        )
+    })?;
+    match format {
+        Format::Nam => nam::read(source, options),
+        Format::Rtneural => rtneural::read(source, options),
+        Format::Guitarml => guitarml::read(source, options),
+        Format::Icu => icu::read(source, options),
+        Format::Onnx => onnx::read(source, options),
+        Format::Torch => torch::read(source, options),
+        Format::Keras => whole_or_part(keras::read, source, options),
+        Format::Tfjs => whole_or_part(tfjs::read, source, options),
+        Format::Tf1 => whole_or_part(tf1::read, source, options),
+        Format::Tflite => whole_or_part(tflite::read, source, options),
     }
+}
+
+/// All layers, of which a part is taken later; of a file with several outputs or models, those of the
+/// one that the part names, or of the last name of several.
+fn whole_or_part(
+    read: fn(&Source, &Options) -> Result<Found, Error>,
+    source: &Source,
+    options: &Options,
+) -> Result<Found, Error> {
+    let with_part = |part| Options {
+        part,
+        ..options.clone()
+    };
+    let whole = read(source, &with_part(None));
+    let (Err(_), Some(part)) = (&whole, &options.part) else {
+        return whole;
+    };
+    let end = part.rsplit(',').next().map(|name| name.trim().to_owned());
+    let mut found = read(source, &with_part(end))?;
+    if !part.contains(',') {
+        found.part = Some(Vec::new());
+    }
+    Ok(found)
 }
 
 /// The format, by the content.
@@ -175,6 +205,8 @@ fn detect(source: &Source) -> Option<Format> {
             Some(Format::Tfjs)
         } else if torch::is(source) {
             Some(Format::Torch)
+        } else if tf1::is(source) {
+            Some(Format::Tf1)
         } else {
             None
         };
@@ -184,6 +216,12 @@ fn detect(source: &Source) -> Option<Format> {
     }
     if torch::is(source) {
         return Some(Format::Torch);
+    }
+    if tflite::is(source) {
+        return Some(Format::Tflite);
+    }
+    if tf1::is(source) {
+        return Some(Format::Tf1);
     }
     onnx::is(source).then_some(Format::Onnx)
 }

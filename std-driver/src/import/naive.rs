@@ -233,6 +233,11 @@ pub(crate) fn run(layers: &[Layer], x: &Sequence) -> Sequence {
                     .collect()
             }),
             Kind::Reverse => at.map(|step, row| at.row(at.steps - 1 - step, row).to_vec()),
+            Kind::Flatten { steps } => Sequence {
+                steps: 1,
+                ..at.clone()
+            }
+            .map(|_, row| (0..*steps).flat_map(|t| at.row(t, row).to_vec()).collect()),
             Kind::Nothing(_) => at,
             Kind::Other(what) => panic!("{} is {what}", layer.name),
         };

@@ -57,7 +57,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
     // Keras's own JSON is in a key of its own; TensorFlow.js writes the model itself.
     let config = topology.get("model_config").unwrap_or(topology);
     let shards = Shards::open(source, model.get("weightsManifest"))?;
-    let (nodes, part) = config::wanted(&shards, config, options.part.as_deref())?;
+    let nodes = config::layers(&shards, config, options.part.as_deref())?;
     let mut builder = Builder::new(&shards, Some(SLOPE));
     builder.model(&nodes, &Place::Within(String::new()))?;
     for note in shards.notes() {
@@ -79,7 +79,7 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
     }
     Ok(Found {
         format: Format::Tfjs,
-        part,
+        part: None,
         layers: builder.layers,
         notes: builder.notes,
         sample_rate: None,

@@ -402,9 +402,12 @@ fn run_after_zeros(
         // Numbers of a table's rows, or one input.
         [first, second] if model.inputs == 1 => (first, second),
         [first] if model.inputs == 1 => (first, 1),
-        [first, 1, second, width] if width == model.inputs && order == Order::Batch => {
-            (first, second)
-        }
+        // Calls one after the other: rows of their own, or one step each.
+        [calls, 1, steps, width] if width == model.inputs => match (order, steps) {
+            (Order::Batch, steps) => (calls, steps),
+            (Order::Time, 1) => (calls, 1),
+            _ => return Ok(None),
+        },
         _ => return Ok(None),
     };
     let extent = match order {

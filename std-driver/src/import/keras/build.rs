@@ -34,6 +34,8 @@ pub(crate) struct Builder<'a> {
     pub(super) width: Option<usize>,
     /// Dimensions behind the last layer, the batch among them.
     pub(super) rank: Option<usize>,
+    /// Time steps of the input, where the model says them.
+    steps: Option<usize>,
 }
 
 /// Why a layer is not run.
@@ -48,6 +50,7 @@ impl<'a> Builder<'a> {
             notes: Vec::new(),
             width: None,
             rank: None,
+            steps: None,
         }
     }
 
@@ -209,6 +212,14 @@ impl<'a> Builder<'a> {
             "Flatten" if self.rank == Some(2) => {
                 self.push(name, Kind::Nothing(entry.class.clone()))
             }
+            "Flatten" => match (self.steps, self.width) {
+                (Some(steps), Some(width)) if self.rank == Some(3) => {
+                    self.push(name, Kind::Flatten { steps });
+                    self.width = steps.checked_mul(width);
+                    self.rank = Some(2);
+                }
+                _ => self.unknown(entry, weights),
+            },
             _ => self.unknown(entry, weights),
         }
         Ok(())
@@ -224,6 +235,12 @@ impl<'a> Builder<'a> {
             self.rank = Some(shape.len());
             let last = shape.last().and_then(Value::as_u64);
             // Two dimensions are the indices of an Embedding, or rows without steps.
+            if shape.len() > 1 {
+                let steps = shape[1]
+                    .as_u64()
+                    .and_then(|steps| usize::try_from(steps).ok());
+                self.steps = steps.filter(|&steps| steps > 0);
+            }
             if shape.len() == 3 {
                 self.width = last.and_then(|width| usize::try_from(width).ok());
             }

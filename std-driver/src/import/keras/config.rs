@@ -115,26 +115,6 @@ fn entry(value: &Value) -> Result<Entry, Wrong> {
     Ok(Entry::new(class, &name, settings))
 }
 
-/// The layers of a model, and what is left of the part that is wanted. Of a model with several
-/// outputs it names the layer that it ends at, or the last of several.
-#[expect(
-    clippy::type_complexity,
-    reason = "two things, each as plain as it can be"
-)]
-pub(crate) fn wanted(
-    store: &dyn Store,
-    model: &Value,
-    part: Option<&str>,
-) -> Result<(Vec<Node>, Option<Vec<String>>), Error> {
-    let whole = layers(store, model, None);
-    let (Err(_), Some(part)) = (&whole, part) else {
-        return Ok((whole?, None));
-    };
-    let end = part.rsplit(',').next().map(str::trim);
-    let nodes = layers(store, model, end)?;
-    Ok((nodes, (!part.contains(',')).then(Vec::new)))
-}
-
 /// The layers of a model in the order in which they run, up to `part` if there is one.
 pub(crate) fn layers(
     store: &dyn Store,

@@ -108,7 +108,7 @@ fn finish(
     trained: bool,
     options: &Options,
 ) -> Result<Found, Error> {
-    let (nodes, part) = config::wanted(tensors, model, options.part.as_deref())?;
+    let nodes = config::layers(tensors, model, options.part.as_deref())?;
     let mut builder = Builder::new(tensors, version.map(slope));
     builder.model(&nodes, place)?;
     if tensors.converted() {
@@ -119,7 +119,7 @@ fn finish(
     }
     Ok(Found {
         format: Format::Keras,
-        part,
+        part: None,
         layers: builder.layers,
         notes: builder.notes,
         sample_rate: None,

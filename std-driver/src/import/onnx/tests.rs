@@ -114,7 +114,7 @@ fn words(found: &Found) -> String {
         Kind::Nothing(what) => format!("({what})"),
         Kind::Gain(_) => "gain".into(),
         Kind::Other(what) => format!("[{what}]"),
-        Kind::Skip { .. } | Kind::Reverse => "?".to_owned(),
+        Kind::Skip { .. } | Kind::Reverse | Kind::Flatten { .. } => "?".to_owned(),
     };
     let all: Vec<String> = found.layers.iter().map(word).collect();
     all.join(" ")

@@ -31,7 +31,7 @@ fn open(text: &str, part: Option<&str>) -> Result<Found, Error> {
     assert!(is(&source), "{text}");
     let options = Options {
         part: part.map(Into::into),
-        forget_bias: None,
+        ..Options::default()
     };
     read(&source, &options)
 }

@@ -102,7 +102,7 @@ fn open(bytes: Vec<u8>, part: Option<&str>) -> Result<Found, Error> {
     assert!(is(&source));
     let options = Options {
         part: part.map(Into::into),
-        forget_bias: None,
+        ..Options::default()
     };
     read(&source, &options)
 }
