@@ -77,6 +77,10 @@ pub struct Reading {
     /// What of the last LSTM layer's steps goes on, where the file does not say it.
     #[arg(long)]
     pub returns: Option<ReturnsName>,
+    /// The slope of the hard sigmoid that the gates are, where the file does not say it: 0.2 in Keras
+    /// 1 and 2, 0.1667 in Keras 3.
+    #[arg(long, value_name = "SLOPE")]
+    pub hard_sigmoid: Option<f32>,
     /// What follows the last layer, where the file does not say it: tanh, sigmoid, relu, softmax,
     /// gain=NUMBER, or skip=COLUMN, which adds columns of the input from that one on.
     #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
@@ -146,7 +150,12 @@ pub struct Verify {
     #[arg(long, value_name = "FILE.safetensors")]
     pub reference: PathBuf,
     /// The largest difference that is allowed.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1e-5)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1e-5,
+        allow_negative_numbers = true
+    )]
     pub tolerance: f32,
     /// Print JSON.
     #[arg(long)]

@@ -16,8 +16,23 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-fn options(reading: &Reading) -> Options {
-    Options {
+fn options(reading: &Reading) -> Result<Options, Error> {
+    let numbers = [
+        ("hard-sigmoid", reading.hard_sigmoid),
+        ("forget-bias", reading.forget_bias),
+    ];
+    for (flag, number) in numbers {
+        if let Some(got) = number.filter(|number| !number.is_finite()) {
+            let expected = "a finite number".into();
+            let got = got.to_string();
+            return Err(Error::Setting {
+                flag,
+                expected,
+                got,
+            });
+        }
+    }
+    Ok(Options {
         part: reading.part.clone(),
         forget_bias: reading.forget_bias,
         returns: reading.returns.map(|returns| match returns {
@@ -25,8 +40,9 @@ fn options(reading: &Reading) -> Options {
             ReturnsName::Last => Returns::Last,
             ReturnsName::Mean => Returns::Mean,
         }),
+        hard_sigmoid: reading.hard_sigmoid,
         then: reading.then.clone(),
-    }
+    })
 }
 
 fn format(reading: &Reading) -> Option<Format> {
@@ -65,7 +81,7 @@ pub fn import(import: &Import) -> Result<(), Error> {
         force: import.force,
     };
     uses.check()?;
-    let options = options(&import.reading);
+    let options = options(&import.reading)?;
     let mut found = import::look(&import.file, format(&import.reading), &options)?;
     let rows = describe::layers(&found.layers);
     let mut model = import::assemble(&import.file, &mut found, &options)?;
@@ -166,7 +182,7 @@ pub fn inspect(inspect: &Inspect) -> Result<(), Error> {
             problem: None,
         },
         None => {
-            let options = options(&inspect.reading);
+            let options = options(&inspect.reading)?;
             let mut found = import::look(&inspect.file, format(&inspect.reading), &options)?;
             let layers = describe::layers(&found.layers);
             let model = import::assemble(&inspect.file, &mut found, &options);
@@ -253,7 +269,7 @@ struct VerifiedMistake<'a> {
 }
 
 pub fn verify(verify: &Verify) -> Result<End, Error> {
-    if !(verify.tolerance >= 0.0) {
+    if verify.tolerance.is_nan() || verify.tolerance < 0.0 {
         return Err(Error::Setting {
             flag: "tolerance",
             expected: "a number of 0 or more".into(),

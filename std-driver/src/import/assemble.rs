@@ -4,7 +4,7 @@
 use super::{Found, Kind, Layer, Options, Then};
 use crate::Error;
 use crate::chain::{ChainModel, NamedStage};
-use fused_lstm::{Chain, DenseShape, Stage};
+use fused_lstm::{Activation, Chain, DenseShape, Stage};
 use std::path::Path;
 
 /// The chain, and what was done on the way, added to the notes.
@@ -88,6 +88,13 @@ fn add_unsaid(layers: &mut Vec<Layer>, options: &Options) {
     });
     if let (Some(last), Some(returns)) = (last, options.returns) {
         last.returns = returns;
+    }
+    if let Some(slope) = options.hard_sigmoid {
+        for layer in &mut *layers {
+            if let Kind::Lstm(lstm) = &mut layer.kind {
+                lstm.cell.gates = Activation::HardSigmoid { slope };
+            }
+        }
     }
     for (index, then) in options.then.iter().enumerate() {
         layers.push(Layer {

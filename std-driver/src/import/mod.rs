@@ -70,6 +70,8 @@ pub struct Options {
     pub forget_bias: Option<f32>,
     /// What of the last LSTM layer's steps goes on, where the file does not say.
     pub returns: Option<Returns>,
+    /// The slope of the hard sigmoid that the gates are, where the file does not say.
+    pub hard_sigmoid: Option<f32>,
     /// What follows the last layer, where the file does not say.
     pub then: Vec<Then>,
 }

@@ -133,6 +133,7 @@ impl<'a> Comparing<'a> {
         let (Some(&first), Some(&last)) = (lstms.first(), lstms.last()) else {
             return Ok(());
         };
+        let first = self.with_reverse(first);
         let Some(x) = self.get("x") else {
             return Ok(());
         };
@@ -150,7 +151,8 @@ impl<'a> Comparing<'a> {
                 }
             }
         }
-        let mut part = self.part(first, last);
+        let own = self.part(first, last);
+        let mut part = own.clone();
         if let Some(Stage::Lstm(lstm)) = part.stages.last_mut().map(|stage| &mut stage.stage) {
             lstm.returns = Returns::Sequence;
         }
@@ -169,9 +171,24 @@ impl<'a> Comparing<'a> {
             let at = ran.y.len() - ran.extent.batch * width;
             self.add(h, &ran.y[at..]);
         }
+        // Some references have what the layer hands on in place of its whole sequence.
+        if let Some(y) = self.get("y").filter(|_| !self.is_used("y"))
+            && let Some(ran) = run_rows(&own, x, Order::Time)?
+        {
+            self.add(y, &ran.y);
+        }
         self.states(&part, &ran, 0);
         self.final_states(&part, &ran);
         Ok(())
+    }
+
+    /// The place of a layer, or of what turns the steps round before it, as a layer of Keras that goes
+    /// backwards does itself.
+    fn with_reverse(&self, lstm: usize) -> usize {
+        match lstm.checked_sub(1) {
+            Some(before) if self.model.stages[before].stage == Stage::Reverse => before,
+            _ => lstm,
+        }
     }
 
     /// `state.N` of the layers of a part, of which the first has this number.
@@ -242,8 +259,9 @@ impl<'a> Comparing<'a> {
             let Some(x) = self.get(&key("x")).or_else(|| self.get(&key("X"))) else {
                 continue;
             };
-            let mut part = self.part(at, at);
-            let Stage::Lstm(lstm) = &mut part.stages[0].stage else {
+            let mut part = self.part(self.with_reverse(at), at);
+            let Some(Stage::Lstm(lstm)) = part.stages.last_mut().map(|stage| &mut stage.stage)
+            else {
                 continue;
             };
             lstm.returns = Returns::Sequence;
