@@ -451,7 +451,8 @@ fn runs_on_wav_npy_and_csv() {
         ..spec
     };
     let mut other = hound::WavWriter::create(folder.path("other.wav"), spec).unwrap();
-    [0.0f32, 0.5].map(|x| other.write_sample(x).unwrap());
+    other.write_sample(0.5f32).unwrap();
+    other.write_sample(-0.5f32).unwrap();
     other.finalize().unwrap();
     folder.fails(
         "run --model n.safetensors --input other.wav --output z.wav",

@@ -133,6 +133,18 @@ pub fn open(
     Ok((model, found))
 }
 
+/// [`open`] for a file's bytes; `path` is what errors name.
+pub fn read(
+    path: &Path,
+    bytes: Vec<u8>,
+    format: Option<Format>,
+    options: &Options,
+) -> Result<(ChainModel, Found), Error> {
+    let mut found = find(&Source::from_bytes(path, bytes), format, options)?;
+    let model = assemble(path, &mut found, options)?;
+    Ok((model, found))
+}
+
 /// A model of the layers, or of the part of them that is wanted; what is done with them is added to
 /// the notes.
 pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<ChainModel, Error> {

@@ -46,7 +46,6 @@ impl Source {
     }
 
     /// The same of bytes; `path` is what errors name.
-    #[cfg(test)]
     pub(crate) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Self {
         Self {
             path: path.to_owned(),
