@@ -3,19 +3,21 @@
 //! The format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. It is read
 //! here because the crates for it bring a parser of Python's literals and twenty crates more.
 
-use crate::import::{Source, Tensor};
 use crate::{Error, memory};
+use std::path::Path;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// An array in C's order, of floating-point or whole numbers, as f32.
-pub(crate) fn read(source: &Source) -> Result<Tensor, Error> {
+/// Shape and numbers of an array in C's order, of floating-point or whole numbers, as f32; `path` is
+/// what errors name.
+pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<(Vec<usize>, Vec<f32>), Error> {
     let refuse = |got: &str| {
-        source.problem(format!(
-            "expected a .npy file of numbers in C's order, got {got}"
-        ))
+        Error::file(
+            path,
+            format!("expected a .npy file of numbers in C's order, got {got}"),
+        )
     };
-    let (header, data) = split(source.bytes()).ok_or_else(|| refuse("another file"))?;
+    let (header, data) = split(bytes).ok_or_else(|| refuse("another file"))?;
     if value(header, "fortran_order").is_none_or(|order| !order.starts_with("False")) {
         return Err(refuse("Fortran's order"));
     }
@@ -46,11 +48,11 @@ pub(crate) fn read(source: &Source) -> Result<Tensor, Error> {
     let mut values = memory::reserve(data.len() / size)?;
     values.extend(data.chunks_exact(size).map(numbers));
     match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err(source.problem(format!(
-            "expected finite numbers, got {} at {at}",
-            values[at]
-        ))),
-        None => Ok(Tensor { shape, values }),
+        Some(at) => Err(Error::file(
+            path,
+            format!("expected finite numbers, got {} at {at}", values[at]),
+        )),
+        None => Ok((shape, values)),
     }
 }
 
@@ -115,8 +117,8 @@ pub(crate) fn bytes(shape: &[usize], values: &[f32]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn source(bytes: Vec<u8>) -> Source {
-        Source::from_bytes("a.npy".as_ref(), bytes)
+    fn read(bytes: &[u8]) -> Result<(Vec<usize>, Vec<f32>), Error> {
+        super::read("a.npy".as_ref(), bytes)
     }
 
     #[test]
@@ -125,10 +127,9 @@ mod tests {
             let values = [0.0, 1.5, -2.0, 1e-40, 3e38, 0.1];
             let bytes = bytes(&shape, &values);
             assert_eq!(bytes.len() % 64, 24);
-            let tensor = read(&source(bytes.clone())).unwrap();
-            assert_eq!((&tensor.shape, &tensor.values[..]), (&shape, &values[..]));
+            assert_eq!(read(&bytes).unwrap(), (shape, values.to_vec()));
             for end in 0..bytes.len() {
-                assert!(read(&source(bytes[..end].to_vec())).is_err());
+                assert!(read(&bytes[..end]).is_err());
             }
         }
     }
@@ -139,21 +140,18 @@ mod tests {
             let header =
                 format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': (2,), }}\n");
             let len = (header.len() as u16).to_le_bytes();
-            source([MAGIC, &[1, 0], &len, header.as_bytes(), data].concat())
+            [MAGIC, &[1, 0], &len, header.as_bytes(), data].concat()
         };
         let doubles: Vec<u8> = [0.5f64, -3.0]
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
         assert_eq!(
-            read(&file("<f8", "False", &doubles)).unwrap().values,
+            read(&file("<f8", "False", &doubles)).unwrap().1,
             [0.5, -3.0]
         );
         let bytes = [7, 255];
-        assert_eq!(
-            read(&file("|u1", "False", &bytes)).unwrap().values,
-            [7.0, 255.0]
-        );
+        assert_eq!(read(&file("|u1", "False", &bytes)).unwrap().1, [7.0, 255.0]);
         let refused = |descr, order| read(&file(descr, order, &doubles)).unwrap_err().to_string();
         assert!(refused(">f8", "False").ends_with("got numbers of type >f8'"));
         assert!(refused("<f8", "True").ends_with("got Fortran's order"));

@@ -27,7 +27,6 @@ mod torch;
 mod wire;
 
 pub use found::{Found, Kind, Layer, Lstm};
-pub(crate) use json::Tensor;
 pub(crate) use source::Source;
 
 use crate::Error;

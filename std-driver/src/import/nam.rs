@@ -50,7 +50,10 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
         Some(weights) => weights.any_tensor()?.values,
         None => {
             notes.push("The weights are those of weights.npy beside it".into());
-            npy::read(&source.sibling("weights.npy")?)?.values
+            {
+                let beside = source.sibling("weights.npy")?;
+                npy::read(beside.path(), beside.bytes())?.1
+            }
         }
     };
     let mut rest = &weights[..];

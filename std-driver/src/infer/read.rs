@@ -40,15 +40,15 @@ pub(super) fn read(path: &Path, inputs: usize) -> Result<Input, Error> {
         return wav(path, inputs);
     }
     if beginning.starts_with(b"\x93NUMPY") {
-        let array = npy::read(&Source::open(path)?)?;
-        let shape = match array.shape[..] {
+        let (shape, values) = npy::read(path, Source::open(path)?.bytes())?;
+        let shape = match shape[..] {
             [steps] => vec![steps, 1, 1],
             // Steps and columns, or indices of several rows.
             [steps, width] if width == inputs => vec![steps, 1, width],
             [steps, batch] if inputs == 1 => vec![steps, batch, 1],
-            _ => array.shape,
+            _ => shape,
         };
-        return plain(TensorFile::of_f32(path, "x", &shape, &array.values)?);
+        return plain(TensorFile::of_f32(path, "x", &shape, &values)?);
     }
     // The first eight bytes of safetensors are a length, with zeros among them.
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n' | 0x80..);
