@@ -3,7 +3,8 @@
 use fused_lstm::c::*;
 use fused_lstm::loss::IGNORE;
 use fused_lstm::optimizer::{Adagrad, Adam, Momentum, RmsProp, Sgd, clip_by_global_norm};
-use fused_lstm::{Extent, LossGradient, Model, NetworkShape, loss};
+use fused_lstm::{Chain, Extent, LossGradient, Model, NetworkShape, loss};
+use fused_lstm::{DenseShape, LayerShape, LstmStage};
 use fused_lstm_tests::levels::bits;
 use fused_lstm_tests::random::Random;
 use proptest::prelude::*;
@@ -793,6 +794,206 @@ fn no_function_writes_over_the_sizes() {
                     assert_eq!(status, Status::Overlap);
                 }
             }
+        }
+    }
+}
+
+/// A stage with nothing set.
+const NONE: Stage = Stage {
+    kind: 0,
+    inputs: 0,
+    outputs: 0,
+    projection: 0,
+    direction: 0,
+    returns: 0,
+    peepholes: 0,
+    coupled: 0,
+    gates: FUNCTION,
+    candidate: FUNCTION,
+    output: FUNCTION,
+    preact_clip: 0.0,
+    cell_clip: 0.0,
+    projection_clip: 0.0,
+    gain: 0.0,
+};
+const FUNCTION: Activation = Activation {
+    kind: 0,
+    slope: 0.0,
+};
+
+fn function(kind: u32, slope: f32) -> Activation {
+    Activation { kind, slope }
+}
+
+/// A chain gives the bits that it gives in Rust, with every field of its stages in its place.
+#[test]
+fn a_chain_gives_the_same_bits() {
+    use fused_lstm::{Activation, Cell, Direction, Returns};
+    let theirs = [
+        Stage {
+            kind: 1,
+            inputs: 7,
+            outputs: 3,
+            ..NONE
+        },
+        Stage { kind: 7, ..NONE },
+        Stage {
+            kind: 4,
+            inputs: 3,
+            outputs: 5,
+            projection: 2,
+            direction: 2,
+            peepholes: 1,
+            coupled: 1,
+            gates: function(4, 0.2),
+            candidate: function(3, 0.0),
+            output: function(1, 0.0),
+            preact_clip: 2.0,
+            cell_clip: 0.5,
+            projection_clip: 0.25,
+            ..NONE
+        },
+        Stage {
+            kind: 6,
+            gain: 1.5,
+            ..NONE
+        },
+        Stage {
+            kind: 4,
+            inputs: 4,
+            outputs: 4,
+            direction: 1,
+            returns: 2,
+            gates: function(2, 0.0),
+            candidate: function(1, 0.0),
+            output: function(1, 0.0),
+            ..NONE
+        },
+        Stage {
+            kind: 2,
+            inputs: 4,
+            outputs: 3,
+            ..NONE
+        },
+        Stage {
+            kind: 3,
+            gates: function(5, 0.0),
+            ..NONE
+        },
+    ];
+    let ours = [
+        fused_lstm::Stage::Embedding { rows: 7, width: 3 },
+        fused_lstm::Stage::Reverse,
+        fused_lstm::Stage::Lstm(LstmStage {
+            cell: Cell {
+                projection: Some(2),
+                peepholes: true,
+                coupled: true,
+                gates: Activation::HardSigmoid { slope: 0.2 },
+                candidate: Activation::Relu,
+                output: Activation::Tanh,
+                preact_clip: 2.0,
+                cell_clip: 0.5,
+                projection_clip: 0.25,
+            },
+            direction: Direction::Both,
+            ..LstmStage::new(LayerShape::new(3, 5))
+        }),
+        fused_lstm::Stage::Gain(1.5),
+        fused_lstm::Stage::Lstm(LstmStage {
+            direction: Direction::Reverse,
+            returns: Returns::Mean,
+            ..LstmStage::new(LayerShape::new(4, 4))
+        }),
+        fused_lstm::Stage::Dense(DenseShape::new(4, 3)),
+        fused_lstm::Stage::Activation(Activation::Softmax),
+    ];
+    let extent = Extent { steps: 6, batch: 2 };
+    let lens = Chain::lengths(1, &ours, extent);
+    let stages = Stages {
+        data: theirs.as_ptr(),
+        len: theirs.len(),
+    };
+    let mut own = ChainLengths::default();
+    // SAFETY: all are living values.
+    let status = unsafe { fused_lstm_chain_lengths(1, stages, 6, 2, &mut own) };
+    assert_eq!(status, Status::Ok);
+    assert_eq!(
+        (own.params, own.state, own.x, own.y, own.scratch),
+        (lens.params, lens.state, lens.x, lens.y, lens.scratch)
+    );
+
+    let params = Random(3).vec(lens.params, 0.8);
+    let x: Vec<f32> = (0..12).map(|k| (k * 5 % 7) as f32).collect();
+    let state = Random(4).vec(lens.state, 0.5);
+    let (mut y, mut end, mut scratch) = (vec![0.0; lens.y], state.clone(), vec![0.0; lens.scratch]);
+    let chain = Chain::new(1, &ours, &params).unwrap();
+    chain
+        .run(extent, None, &x, &mut end, &mut y, &mut scratch)
+        .unwrap();
+    let (mut c_y, mut c_end) = (vec![0.0; lens.y], state);
+    let mut run = |x: &[f32], y: &mut [f32]| {
+        // SAFETY: all are living values that do not overlap.
+        unsafe {
+            fused_lstm_chain_run(
+                1,
+                stages,
+                read(&params),
+                6,
+                2,
+                read(x),
+                write(&mut c_end),
+                write(y),
+                write(&mut scratch),
+            )
+        }
+    };
+    assert_eq!(run(&x, &mut c_y), Status::Ok);
+    assert_eq!(bits(&c_y), bits(&y));
+    assert_eq!(run(&[7.0; 12], &mut c_y), Status::Index);
+    assert_eq!(run(&x[1..], &mut c_y), Status::Length);
+    assert_eq!(run(&x, &mut c_y[1..]), Status::Length);
+    assert_eq!(bits(&c_y), bits(&y));
+    // The first run advanced the state, the others left it alone.
+    assert_eq!(bits(&c_end), bits(&end));
+
+    for wrong in [
+        Stage { kind: 9, ..NONE },
+        Stage {
+            kind: 3,
+            gates: function(6, 0.0),
+            ..NONE
+        },
+        Stage {
+            kind: 4,
+            inputs: 1,
+            outputs: 1,
+            direction: 3,
+            ..NONE
+        },
+        Stage {
+            kind: 4,
+            inputs: 1,
+            outputs: 1,
+            returns: 3,
+            ..NONE
+        },
+        Stage {
+            kind: 4,
+            inputs: 2,
+            outputs: 1,
+            ..NONE
+        },
+    ] {
+        let all = [NONE; 17].map(|_| wrong);
+        for len in [1, 17] {
+            let stages = Stages {
+                data: all.as_ptr(),
+                len,
+            };
+            // SAFETY: all are living values.
+            let status = unsafe { fused_lstm_chain_lengths(1, stages, 1, 1, &mut own) };
+            assert_eq!(status, Status::Stage, "{wrong:?}");
         }
     }
 }

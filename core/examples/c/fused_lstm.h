@@ -36,6 +36,7 @@
 #define FUSED_LSTM_SKIP 5       /* adds `gain` times the input's columns from `inputs` on */
 #define FUSED_LSTM_GAIN 6       /* multiplies every number by `gain` */
 #define FUSED_LSTM_REVERSE 7    /* the steps from the last to the first */
+#define FUSED_LSTM_FLATTEN 8    /* all of `inputs` steps of a row as one */
 
 // What a call came to.
 typedef enum {
@@ -149,7 +150,7 @@ typedef struct {
 
 // A stage of a chain; fields that its kind does not have are 0.
 typedef struct {
-  // `FUSED_LSTM_EMBEDDING` 1, `_DENSE` 2, `_ACTIVATION` 3, `_LSTM` 4, `_SKIP` 5, `_GAIN` 6 or `_REVERSE` 7.
+  // `FUSED_LSTM_EMBEDDING` 1, `_DENSE` 2, `_ACTIVATION` 3, `_LSTM` 4, `_SKIP` 5, `_GAIN` 6, `_REVERSE` 7 or `_FLATTEN` 8.
   uint32_t kind;
   // Inputs.
   size_t inputs;

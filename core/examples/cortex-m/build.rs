@@ -95,7 +95,9 @@ fn imported(to: &Path) {
         for part in ["x", "y"] {
             let text = read(&format!("{network}_{part}.csv"));
             let fields = text.lines().flat_map(|line| line.split(','));
-            let numbers: Vec<f32> = fields.filter_map(|field| field.trim().parse().ok()).collect();
+            let numbers: Vec<f32> = fields
+                .filter_map(|field| field.trim().parse().ok())
+                .collect();
             let name = format!("{network}_{part}").to_uppercase();
             let len = numbers.len();
             expected += &format!("pub static {name}: [f32; {len}] = {numbers:?};\n");

@@ -2,7 +2,9 @@
 
 use super::pointwise::Pointwise as _;
 use super::recurrent::{Forward, Recurrent as _, Rows};
-use super::shape::{ChainLengths, apart_lens, between_len, check, is_plain, lengths};
+use super::shape::{
+    ChainLengths, apart_lens, between_len, check, inference_lengths, is_plain, lengths,
+};
 use super::stage::{Direction, LstmStage, Returns, Stage};
 use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, exact_chunks_rev, take};
@@ -55,7 +57,8 @@ impl<'a> Chain<'a> {
     ) -> Result<Self, ArgumentError> {
         check(inputs, stages)?;
         let none = Extent { steps: 0, batch: 0 };
-        check_len("params", lengths(inputs, stages, none).params, params.len())?;
+        let lens = inference_lengths(inputs, stages, none);
+        check_len("params", lens.params, params.len())?;
         Ok(Self {
             inputs,
             stages,
@@ -119,7 +122,7 @@ impl<'a> Chain<'a> {
         y: &mut [f32],
         scratch: &mut [f32],
     ) -> Result<(), ArgumentError> {
-        let lens = Self::lengths(self.inputs, self.stages, extent);
+        let lens = inference_lengths(self.inputs, self.stages, extent);
         check_lens(&[
             ("x", lens.x, x.len()),
             ("state", lens.state, state.len()),

@@ -86,6 +86,20 @@ pub(super) const fn between_len(inputs: usize, stages: &[Stage], extent: Extent)
 
 /// The lengths for so many steps and rows. Stages that are refused have some length too.
 pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> ChainLengths {
+    let (cache, workspace) = training_lens(inputs, stages, extent);
+    ChainLengths {
+        cache,
+        workspace,
+        ..inference_lengths(inputs, stages, extent)
+    }
+}
+
+/// The same without those of training, which a step has no time for.
+pub(super) const fn inference_lengths(
+    inputs: usize,
+    stages: &[Stage],
+    extent: Extent,
+) -> ChainLengths {
     let (mut params, mut state, mut room) = (0usize, 0usize, 0);
     let (mut width, mut now, mut index) = (inputs, extent, 0);
     while index < stages.len() {
@@ -99,10 +113,9 @@ pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> 
         now = stage.extent(now);
         index += 1;
     }
-    let (cache, workspace) = training_lens(inputs, stages, extent);
     ChainLengths {
-        cache,
-        workspace,
+        cache: 0,
+        workspace: 0,
         params,
         state,
         x: extent.rows().saturating_mul(inputs),

@@ -1,9 +1,9 @@
-//! Two functions that a linker keeps with all that they reach, and nothing else.
+//! Functions that a linker keeps with all that they reach, and nothing else.
 
 #![no_std]
 #![allow(unsafe_code)]
 
-use fused_lstm::Buffers;
+use fused_lstm::{Buffers, Chain, Extent, Stage};
 use fused_lstm_replay::{Layers, Net, Training};
 
 #[panic_handler]
@@ -30,4 +30,22 @@ pub extern "C" fn echo_step(
 #[unsafe(no_mangle)]
 pub extern "C" fn echo_train(training: &mut Training<1>) -> f32 {
     training.learn().unwrap_or(f32::NAN)
+}
+
+/// A sequence through any chain.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub fn chain_run(
+    stages: &[Stage],
+    params: &[f32],
+    steps: usize,
+    x: &[f32],
+    state: &mut [f32],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) -> bool {
+    let extent = Extent { steps, batch: 1 };
+    Chain::new(1, stages, params)
+        .and_then(|chain| chain.run(extent, None, x, state, y, scratch))
+        .is_ok()
 }

@@ -47,7 +47,10 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 /// The amplifier: a plain network with a head, and the state that was learned with it.
 fn amplify(counter: &board::Counter) -> bool {
     let weights = amp::NET.as_flat().as_ptr() as usize;
-    let mut all = check(board::FLASH.contains(&weights), "the amplifier lies in flash");
+    let mut all = check(
+        board::FLASH.contains(&weights),
+        "the amplifier lies in flash",
+    );
     let mut state = amp::STATE.0;
     let mut largest = 0.0;
     let mut cost = (0, 0);
@@ -75,7 +78,10 @@ const LENGTHS: fused_lstm::ChainLengths = words::lengths(STEPS);
 /// The segmenter: a table, a layer in both directions, and probabilities.
 fn segment(counter: &board::Counter) -> bool {
     let weights = words::PARAMS.as_ptr() as usize;
-    let mut all = check(board::FLASH.contains(&weights), "the segmenter lies in flash");
+    let mut all = check(
+        board::FLASH.contains(&weights),
+        "the segmenter lies in flash",
+    );
     let mut y = [0.0; LENGTHS.y];
     let mut scratch = [0.0; LENGTHS.scratch];
     let mut result = Ok(());
@@ -84,10 +90,22 @@ fn segment(counter: &board::Counter) -> bool {
     });
     let largest = distance(&y, &expected::WORDS_Y);
     all &= check(result.is_ok(), "the segmenter takes the text");
-    all &= check(largest <= TOLERANCE, "the probabilities are those of a desktop");
-    println!("words, flash weights: {} bytes", size_of_val(&words::PARAMS));
-    println!("words, RAM for {STEPS} steps: {} bytes", size_of_val(&y) + size_of_val(&scratch));
-    println!("words, instructions per step: {}", instructions / STEPS as u32);
+    all &= check(
+        largest <= TOLERANCE,
+        "the probabilities are those of a desktop",
+    );
+    println!(
+        "words, flash weights: {} bytes",
+        size_of_val(&words::PARAMS)
+    );
+    println!(
+        "words, RAM for {STEPS} steps: {} bytes",
+        size_of_val(&y) + size_of_val(&scratch)
+    );
+    println!(
+        "words, instructions per step: {}",
+        instructions / STEPS as u32
+    );
     println!("words, deepest stack: {stack} bytes");
     all
 }
