@@ -2,8 +2,8 @@
 //! and against the oracle, at every level.
 
 use fused_lstm::{
-    Activation, ArgumentError, Cell, Chain, ChainBackward, DenseShape, Direction, Extent,
-    LayerShape, LstmStage, Model, NetworkShape, Returns, Stage,
+    Activation, ArgumentError, Cell, Chain, ChainBackward, DenseShape, Direction, Extent, Flat,
+    LayerShape, LstmStage, Model, NetworkShape, Returns, Stage, VariantLstm, VariantState,
 };
 use fused_lstm_tests::chain::{Case, Values};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
@@ -174,6 +174,95 @@ fn tensorflow_cells() {
 
 fn case_state_len(case: &Case) -> usize {
     Chain::lengths(case.inputs, &case.stages, case.extent).state
+}
+
+/// With sizes as types: the bits of a chain of one layer, all options at once and one by one.
+#[test]
+fn sizes_as_types_give_the_same_bits() {
+    fn same<const P: usize, const E: usize, const R: usize>(
+        cell: Cell,
+        lengths: Option<[usize; 3]>,
+    ) {
+        let full = Cell {
+            peepholes: E == 3,
+            projection: (R > 0).then_some(P),
+            ..cell
+        };
+        let case = Case {
+            inputs: 7,
+            stages: vec![Stage::Lstm(LstmStage {
+                cell: full,
+                ..LstmStage::new(LayerShape::new(7, 5))
+            })],
+            extent: Extent { steps: 6, batch: 3 },
+            // Plain rows would be a model's.
+            lengths: Some(lengths.unwrap_or([6; 3]).to_vec()),
+        };
+        let mut random = Random(11);
+        let mut layer = VariantLstm::<7, 5, P, E, R>::ZERO;
+        let params = random.vec(layer.as_flat().len(), 0.9);
+        layer.as_flat_mut().copy_from_slice(&params);
+        let mut x = [[[0.0; 7]; 3]; 6];
+        let mut dy = [[[0.0; P]; 3]; 6];
+        let mut state = VariantState::<3, 5, P>::ZERO;
+        let mut dstate = VariantState::<3, 5, P>::ZERO;
+        for flat in [
+            x.as_flat_mut(),
+            dy.as_flat_mut(),
+            state.as_flat_mut(),
+            dstate.as_flat_mut(),
+        ] {
+            let len = flat.len();
+            flat.copy_from_slice(&random.vec(len, 0.8));
+        }
+        each_level(|_| {
+            let out = passes(
+                &case,
+                &params,
+                x.as_flat(),
+                state.as_flat(),
+                dy.as_flat(),
+                dstate.as_flat(),
+            );
+            let lengths = lengths.as_ref();
+            let (mut end, mut y) = (state, [[[f32::NAN; P]; 3]; 6]);
+            layer.infer(&cell, lengths, &x, &mut end, &mut y, &mut Flat::zero());
+            assert_eq!((y.as_flat(), end.as_flat()), (&out.y[..], &out.state[..]));
+            let (mut end, mut y, mut cache) = (state, [[[f32::NAN; P]; 3]; 6], Flat::zero());
+            layer.forward(&cell, lengths, &x, &mut end, &mut y, &mut cache);
+            assert_eq!((y.as_flat(), end.as_flat()), (&out.y[..], &out.state[..]));
+            let (mut before, mut gradients) = (dstate, VariantLstm::ZERO);
+            let dx = layer.backward(
+                &cell,
+                lengths,
+                &x,
+                &dy,
+                &mut before,
+                &mut cache,
+                &mut gradients,
+                &mut Flat::zero(),
+            );
+            assert_eq!(dx.as_flat(), &out.dx[..]);
+            assert_eq!(before.as_flat(), &out.dstate[..]);
+            assert_eq!(gradients.as_flat(), &out.gradients[..]);
+        });
+    }
+    let clipped = Cell {
+        cell_clip: 0.5,
+        projection_clip: 0.1,
+        ..Cell::PLAIN
+    };
+    same::<5, 0, 0>(Cell::PLAIN, None);
+    same::<5, 3, 0>(Cell::PLAIN, Some([6, 2, 0]));
+    same::<3, 0, 5>(Cell::PLAIN, None);
+    same::<3, 3, 5>(clipped, Some([0, 6, 3]));
+    let hard = Cell {
+        gates: Activation::HardSigmoid { slope: 0.2 },
+        coupled: true,
+        preact_clip: 0.9,
+        ..Cell::PLAIN
+    };
+    same::<5, 3, 0>(hard, None);
 }
 
 /// PyTorch's layers: with a projection, and two in both directions.

@@ -38,7 +38,7 @@
 //! | `train` | [`dense`], [`loss`], [`optimizer`], [`init`]: what training needs around the layers |
 //! | `fixed` | the const-generic API: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`], [`Packed`] |
 //! | `model` | the run-time API: [`Model`], [`PackedModel`] |
-//! | `chain` | what other systems have besides: [`Chain`], stages one after the other, cells with options |
+//! | `chain` | what other systems have besides: [`Chain`], stages one after the other; cells with options, [`VariantLstm`] |
 //! | `c` (feature `capi`) | the run-time API as functions of the C ABI |
 //!
 //! A module imports only from those above it. Unsafe code stands in `simd`, `gemm::micro`,
@@ -74,6 +74,7 @@ mod train;
 
 pub use chain::{
     Activation, Cell, Chain, ChainBackward, ChainLengths, Direction, LstmStage, Returns, Stage,
+    VariantCache, VariantLstm, VariantRoom, VariantScratch, VariantState, VariantWorkspace,
 };
 pub use error::ArgumentError;
 pub use fixed::{

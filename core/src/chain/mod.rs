@@ -1,5 +1,6 @@
 //! Chains: embedding, dense and LSTM stages with options, run one after the other.
 
+mod fixed;
 mod pointwise;
 mod recurrent;
 mod run;
@@ -7,6 +8,9 @@ mod shape;
 mod stage;
 mod train;
 
+pub use fixed::{
+    VariantCache, VariantLstm, VariantRoom, VariantScratch, VariantState, VariantWorkspace,
+};
 pub use run::Chain;
 pub use shape::ChainLengths;
 #[cfg(feature = "capi")]
