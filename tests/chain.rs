@@ -7,7 +7,7 @@ use fused_lstm::{
 };
 use fused_lstm_tests::chain::{Case, Values};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
-use fused_lstm_tests::levels::{each_level, same_bits_at_each_level};
+use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::{Random, cases};
 use proptest::prelude::*;
 
@@ -52,8 +52,8 @@ fn passes(
     chain
         .forward(case.extent, lengths, x, &mut end, &mut y, &mut cache)
         .unwrap();
-    assert_close("run", &run_y, &y, 2e-6);
-    assert_close("run's state", &run_state, &end, 2e-6);
+    assert_eq!(bits(&run_y), bits(&y), "run");
+    assert_eq!(bits(&run_state), bits(&end), "run's state");
     let (mut dstate, mut dx) = (dfinal.to_vec(), nan(lens.x));
     let mut gradients = vec![0.0; lens.params];
     chain
@@ -226,22 +226,28 @@ fn sizes_as_types_give_the_same_bits() {
             );
             let lengths = lengths.as_ref();
             let (mut end, mut y) = (state, [[[f32::NAN; P]; 3]; 6]);
-            layer.infer(&cell, lengths, &x, &mut end, &mut y, &mut Flat::zero());
+            layer
+                .infer(&cell, lengths, &x, &mut end, &mut y, &mut Flat::zero())
+                .unwrap();
             assert_eq!((y.as_flat(), end.as_flat()), (&out.y[..], &out.state[..]));
             let (mut end, mut y, mut cache) = (state, [[[f32::NAN; P]; 3]; 6], Flat::zero());
-            layer.forward(&cell, lengths, &x, &mut end, &mut y, &mut cache);
+            layer
+                .forward(&cell, lengths, &x, &mut end, &mut y, &mut cache)
+                .unwrap();
             assert_eq!((y.as_flat(), end.as_flat()), (&out.y[..], &out.state[..]));
             let (mut before, mut gradients) = (dstate, VariantLstm::ZERO);
-            let dx = layer.backward(
-                &cell,
-                lengths,
-                &x,
-                &dy,
-                &mut before,
-                &mut cache,
-                &mut gradients,
-                &mut Flat::zero(),
-            );
+            let dx = layer
+                .backward(
+                    &cell,
+                    lengths,
+                    &x,
+                    &dy,
+                    &mut before,
+                    &mut cache,
+                    &mut gradients,
+                    &mut Flat::zero(),
+                )
+                .unwrap();
             assert_eq!(dx.as_flat(), &out.dx[..]);
             assert_eq!(before.as_flat(), &out.dstate[..]);
             assert_eq!(gradients.as_flat(), &out.gradients[..]);
@@ -408,23 +414,36 @@ fn onnx_peepholes() {
     });
 }
 
+/// A function of one number, any of them.
+fn function(which: u32) -> Activation {
+    match which % 5 {
+        0 => Activation::Linear,
+        1 => Activation::Tanh,
+        2 => Activation::Sigmoid,
+        3 => Activation::Relu,
+        _ => Activation::HardSigmoid { slope: 0.2 },
+    }
+}
+
 fn cell(which: u32) -> Cell {
     let bit = |k: u32| which >> k & 1 == 1;
+    let gates = match which >> 3 & 3 {
+        0 => Activation::HardSigmoid { slope: 0.2 },
+        1 => Activation::Tanh,
+        _ => Activation::Sigmoid,
+    };
     Cell {
-        projection: bit(0).then_some(2),
+        projection: bit(0).then_some(2 + (which >> 20) as usize % 9),
         peepholes: bit(1),
         coupled: bit(2),
-        gates: match which >> 3 & 3 {
-            0 => Activation::HardSigmoid { slope: 0.2 },
-            _ => Activation::Sigmoid,
-        },
+        gates,
         candidate: if bit(5) {
-            Activation::Relu
+            function(which >> 10)
         } else {
             Activation::Tanh
         },
         output: if bit(6) {
-            Activation::Linear
+            function(which >> 14)
         } else {
             Activation::Tanh
         },
@@ -437,7 +456,7 @@ fn cell(which: u32) -> Cell {
 prop_compose! {
     fn any_lstm()(
         which in prop_oneof![Just(1 << 4), any::<u32>()],
-        hidden in 1usize..6,
+        hidden in prop_oneof![4 => 1usize..6, 1 => prop::sample::select(vec![8, 9, 16, 17, 33])],
         direction in prop::sample::select(vec![Direction::Forward, Direction::Reverse, Direction::Both]),
         returns in prop::sample::select(vec![Returns::Sequence, Returns::Sequence, Returns::Last, Returns::Mean]),
     ) -> LstmStage {
@@ -457,14 +476,54 @@ fn any_stage() -> impl Strategy<Value = Stage> {
         Activation::Softmax,
     ];
     prop_oneof![
-        3 => any_lstm().prop_map(Stage::Lstm),
+        8 => any_lstm().prop_map(Stage::Lstm),
         2 => (1usize..5).prop_map(|outputs| Stage::Dense(DenseShape::new(1, outputs))),
         2 => prop::sample::select(activations).prop_map(Stage::Activation),
-        1 => (-1.0f32..1.5).prop_map(|gain| Stage::Skip { first: 0, gain }),
+        1 => (0usize..2, -1.0f32..1.5).prop_map(|(first, gain)| Stage::Skip { first, gain }),
         1 => (-2.0f32..2.0).prop_map(Stage::Gain),
         1 => Just(Stage::Reverse),
         1 => Just(Stage::Flatten { steps: 1 }),
     ]
+}
+
+/// The stages with the inputs that they get, and without those that do not fit where they stand.
+fn fitted(inputs: usize, table: Option<usize>, stages: Vec<Stage>, extent: Extent) -> Case {
+    let mut all = Vec::new();
+    if let Some(rows) = table {
+        all.push(Stage::Embedding { rows, width: 3 });
+    }
+    let inputs = if table.is_some() { 1 } else { inputs };
+    let mut width = if table.is_some() { 3 } else { inputs };
+    let (mut whole, mut aligned) = (true, true);
+    for mut stage in stages {
+        match &mut stage {
+            Stage::Lstm(lstm) => {
+                lstm.layer.inputs = width;
+                whole &= lstm.returns == Returns::Sequence;
+            }
+            Stage::Dense(shape) => shape.inputs = width,
+            Stage::Flatten { steps } => {
+                *steps = if whole { extent.steps } else { 1 };
+                whole = false;
+            }
+            Stage::Skip { first, .. } => {
+                let fits = *first + width <= inputs && table.is_none();
+                if !whole || !aligned || !fits {
+                    continue;
+                }
+            }
+            Stage::Reverse => aligned = false,
+            _ => {}
+        }
+        width = stage.width(width);
+        all.push(stage);
+    }
+    Case {
+        inputs,
+        stages: all,
+        extent,
+        lengths: None,
+    }
 }
 
 prop_compose! {
@@ -472,36 +531,35 @@ prop_compose! {
         inputs in 1usize..4,
         table in prop::option::weighted(0.2, 2usize..5),
         stages in prop::collection::vec(any_stage(), 1..4),
-        steps in 1usize..5,
+        steps in 1usize..8,
         batch in 1usize..4,
-        lengths in prop::option::of(prop::collection::vec(0usize..5, 3)),
+        lengths in prop::option::of(prop::collection::vec(0usize..8, 3)),
     ) -> Case {
-        let mut all = Vec::new();
-        if let Some(rows) = table {
-            all.push(Stage::Embedding { rows, width: 3 });
-        }
-        let inputs = if table.is_some() { 1 } else { inputs };
-        let mut width = if table.is_some() { 3 } else { inputs };
-        let mut whole = true;
-        for mut stage in stages {
-            match &mut stage {
-                Stage::Lstm(lstm) => {
-                    lstm.layer.inputs = width;
-                    whole &= lstm.returns == Returns::Sequence;
-                }
-                Stage::Dense(shape) => shape.inputs = width,
-                Stage::Flatten { steps: all } => {
-                    *all = if whole { steps } else { 1 };
-                    whole = false;
-                }
-                Stage::Skip { .. } if !whole || width > inputs || table.is_some() => continue,
-                _ => {}
-            }
-            width = stage.width(width);
-            all.push(stage);
-        }
         let lengths = lengths.map(|l| l[..batch].iter().map(|&n| n.min(steps)).collect());
-        Case { inputs, stages: all, extent: Extent { steps, batch }, lengths }
+        let case = fitted(inputs, table, stages, Extent { steps, batch });
+        Case { lengths, ..case }
+    }
+}
+
+prop_compose! {
+    /// A chain in which no stage looks at later steps.
+    fn any_causal()(
+        inputs in 1usize..4,
+        table in prop::option::weighted(0.2, 2usize..5),
+        stages in prop::collection::vec(any_stage(), 1..4),
+        steps in 1usize..8,
+        batch in 1usize..4,
+    ) -> Case {
+        let causal = stages.into_iter().filter_map(|stage| match stage {
+            Stage::Reverse | Stage::Flatten { .. } => None,
+            Stage::Lstm(lstm) => Some(Stage::Lstm(LstmStage {
+                direction: Direction::Forward,
+                returns: Returns::Sequence,
+                ..lstm
+            })),
+            other => Some(other),
+        });
+        fitted(inputs, table, causal.collect(), Extent { steps, batch })
     }
 }
 
@@ -594,18 +652,66 @@ proptest! {
         let mut random = Random(seed);
         let params: Vec<f32> = random.vec(shape.params_len(), 0.5);
         let x: Vec<f32> = random.vec(extent.rows() * 3, 1.0);
-        let lens = Chain::lengths(3, &stages, extent);
-        let (mut y, mut state) = (vec![0.0; lens.y], vec![0.0; lens.state]);
-        let chain = Chain::new(3, &stages, &params).unwrap();
-        chain.run(extent, None, &x, &mut state, &mut y, &mut vec![0.0; lens.scratch]).unwrap();
+each_level(|_| {
+            let lens = Chain::lengths(3, &stages, extent);
+            let (mut y, mut state) = (vec![0.0; lens.y], vec![0.0; lens.state]);
+            let chain = Chain::new(3, &stages, &params).unwrap();
+            chain.run(extent, None, &x, &mut state, &mut y, &mut vec![0.0; lens.scratch]).unwrap();
 
-        let model = Model::new(shape, &params).unwrap();
-        let mut theirs = vec![0.0; shape.state_len(batch)];
-        let mut hs = vec![0.0; extent.rows() * shape.outputs()];
-        let mut logits = vec![0.0; lens.y];
-        model.infer(extent, &x, &mut theirs, &mut hs, &mut vec![0.0; shape.scratch_len(extent)]).unwrap();
-        model.logits(extent, &hs, &mut logits).unwrap();
-        assert_eq!((y, state), (logits, theirs));
+            let model = Model::new(shape, &params).unwrap();
+            let mut theirs = vec![0.0; shape.state_len(batch)];
+            let mut hs = vec![0.0; extent.rows() * shape.outputs()];
+            let mut logits = vec![0.0; lens.y];
+            model.infer(extent, &x, &mut theirs, &mut hs, &mut vec![0.0; shape.scratch_len(extent)]).unwrap();
+            model.logits(extent, &hs, &mut logits).unwrap();
+            assert_eq!((y, state), (logits, theirs));
+        });
+    }
+
+    /// A sequence in two calls, and a row alone, give the bits of one call with all rows.
+    #[test]
+    fn cuts_and_rows_leave_no_trace(case in any_causal(), seed: u64, cut in 0usize..8) {
+        let (values, ..) = values(&case, seed);
+        let (params, x, start) = (f32s(&values.params), f32s(&values.x), f32s(&values.state));
+        let chain = Chain::new(case.inputs, &case.stages, &params).unwrap();
+        prop_assert!(chain.is_causal());
+        let Extent { steps, batch, .. } = case.extent;
+        let run = |extent: Extent, x: &[f32], state: &mut [f32]| {
+            let lens = Chain::lengths(case.inputs, &case.stages, extent);
+            let (mut y, mut scratch) = (vec![f32::NAN; lens.y], vec![f32::NAN; lens.scratch]);
+            chain.run(extent, None, x, state, &mut y, &mut scratch).unwrap();
+            y
+        };
+        each_level(|_| {
+            let mut end = start.clone();
+            let y = run(case.extent, &x, &mut end);
+            let cut = cut.min(steps);
+            let (first, second) = x.split_at(cut * batch * case.inputs);
+            let mut state = start.clone();
+            let mut parts = run(Extent { steps: cut, batch }, first, &mut state);
+            parts.extend(run(Extent { steps: steps - cut, batch }, second, &mut state));
+            assert_eq!((bits(&parts), bits(&state)), (bits(&y), bits(&end)));
+
+            // The first row.
+            let alone: Vec<f32> =
+                x.chunks(batch * case.inputs).flat_map(|step| &step[..case.inputs]).copied().collect();
+            let mut state = Vec::new();
+            let mut rest = &start[..];
+            for stage in &case.stages {
+                if let Stage::Lstm(lstm) = stage {
+                    for width in [lstm.layer.hidden, lstm.outputs()] {
+                        let (own, after) = rest.split_at(batch * width);
+                        rest = after;
+                        state.extend_from_slice(&own[..width]);
+                    }
+                }
+            }
+            let own = run(Extent { steps, batch: 1 }, &alone, &mut state);
+            let width = chain.outputs();
+            let row: Vec<f32> =
+                y.chunks(batch * width).flat_map(|step| &step[..width]).copied().collect();
+            assert_eq!(bits(&own), bits(&row));
+        });
     }
 }
 
@@ -634,7 +740,7 @@ fn refusals() {
     };
     assert_eq!(
         refused(3, &[last, Stage::Dense(DenseShape::new(4, 1)), skip]).to_string(),
-        "stage 2: expected a skip where all steps are there"
+        "stage 2: expected a skip where the steps are those of the input"
     );
     let softmax = Stage::Lstm(LstmStage {
         cell: Cell {
@@ -664,5 +770,51 @@ fn refusals() {
         assert_eq!(error, ArgumentError::Index { row: 1, rows: 5 });
     }
     let error = run(&[0.0, 1.0], Some(&[3])).unwrap_err();
-    assert_eq!(error.to_string(), "a row: expected 2 values, got 3");
+    assert_eq!(error.to_string(), "row 0: expected at most 2 steps, got 3");
+    let flat = [Stage::Flatten { steps: 5 }];
+    let error = Chain::new(1, &flat, &[]).unwrap().run(
+        extent,
+        None,
+        &[0.0; 2],
+        &mut [],
+        &mut [0.0; 5],
+        &mut [0.0; 10],
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "stage 0: expected 5 steps, got 2"
+    );
+    assert_eq!(
+        refused(
+            1,
+            &[
+                table,
+                Stage::Skip {
+                    first: 0,
+                    gain: 1.0
+                }
+            ]
+        )
+        .to_string(),
+        "stage 1: expected no skip in a chain that begins with a table"
+    );
+    let wrong = Cell {
+        cell_clip: -1.0,
+        ..Cell::PLAIN
+    };
+    let mut y = [[[0.0; 2]]];
+    let error = VariantLstm::<1, 2, 2, 0, 0>::ZERO
+        .infer(
+            &wrong,
+            None,
+            &[[[1.0]]],
+            &mut Flat::zero(),
+            &mut y,
+            &mut Flat::zero(),
+        )
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "stage 0: expected clipping to more than 0"
+    );
 }

@@ -1,8 +1,8 @@
 //! States that decay: zero below the bound, by one rule in every API.
 
 use fused_lstm::{
-    Extent, Flat, LayerShape, LayerUnits, Lstm, LstmState, Model, Network, NetworkShape, Packed,
-    PackedModel, SMALLEST_STATE, Stream, Zigzag,
+    Cell, Chain, Extent, Flat, LayerShape, LayerUnits, Lstm, LstmStage, LstmState, Model, Network,
+    NetworkShape, Packed, PackedModel, SMALLEST_STATE, Stage, Stream, Zigzag,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
@@ -178,5 +178,40 @@ fn a_state_that_decays_ends_at_zero_and_nan_stays() {
         state[3] = f32::NAN;
         infer(shape, extent, &params, &[0.0; 200], &mut state);
         assert!(state[3].is_nan());
+    });
+}
+
+/// In chains, too, with a projection: what it makes of a state is one.
+#[test]
+fn projected_states_are_zero_or_not_below_the_bound() {
+    let cell = Cell {
+        projection: Some(3),
+        peepholes: true,
+        ..Cell::PLAIN
+    };
+    let stages = [Stage::Lstm(LstmStage {
+        cell,
+        ..LstmStage::new(LayerShape::new(2, 9))
+    })];
+    let extent = Extent {
+        steps: 40,
+        batch: 2,
+    };
+    let lens = Chain::lengths(2, &stages, extent);
+    let mut params = Random(8).vec(lens.params, 1.0);
+    let projection = lens.params - 9 * 3;
+    params[projection..].iter_mut().for_each(|w| *w *= 1e-17);
+    each_level(|_| {
+        let mut state = vec![1.0; lens.state];
+        let mut y = vec![f32::NAN; lens.y];
+        let x = [vec![1.0; 8], vec![0.0; lens.x - 8]].concat();
+        let chain = Chain::new(2, &stages, &params).unwrap();
+        let mut scratch = vec![0.0; lens.scratch];
+        chain
+            .run(extent, None, &x, &mut state, &mut y, &mut scratch)
+            .unwrap();
+        holds_the_bound(&y);
+        holds_the_bound(&state);
+        assert!(y.contains(&0.0) && y.iter().any(|&v| v != 0.0));
     });
 }

@@ -39,14 +39,23 @@ pub enum ArgumentError {
         /// The number of classes.
         classes: usize,
     },
-    /// A number that is to choose a row of a table is none of its rows.
+    /// A table index is not a whole number, or is out of range.
     Index {
         /// Which number, counted over time and batch.
         row: usize,
         /// The rows of the table.
         rows: usize,
     },
-    /// A stage of a chain that cannot be.
+    /// A row of the batch is longer than the sequence.
+    RowLength {
+        /// Which row.
+        row: usize,
+        /// The steps of the sequence.
+        steps: usize,
+        /// The steps that the row is said to have.
+        got: usize,
+    },
+    /// A stage of a chain with an invalid option or position.
     Stage {
         /// Which one, from 0.
         index: usize,
@@ -60,6 +69,15 @@ pub enum ArgumentError {
         /// Its inputs.
         expected: usize,
         /// What the one before it has as outputs.
+        got: usize,
+    },
+    /// A stage of a chain that needs another number of time steps.
+    StageSteps {
+        /// Which one, from 0.
+        index: usize,
+        /// The steps that it is for.
+        expected: usize,
+        /// The steps that come.
         got: usize,
     },
     /// The model has no dense head, and the call needs one.
@@ -103,6 +121,14 @@ impl fmt::Display for ArgumentError {
                 "number {row} of x: expected a whole number from 0 to {}",
                 rows.saturating_sub(1)
             ),
+            Self::RowLength { row, steps, got } => {
+                write!(f, "row {row}: expected at most {steps} steps, got {got}")
+            }
+            Self::StageSteps {
+                index,
+                expected,
+                got,
+            } => write!(f, "stage {index}: expected {expected} steps, got {got}"),
             Self::Stage { index, what } => write!(f, "stage {index}: expected {what}"),
             Self::StageInputs {
                 index,

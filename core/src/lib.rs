@@ -13,7 +13,8 @@
 //!
 //! # Letters
 //!
-//! T time steps, B batch rows, I inputs, H hidden units, L layers, C classes. Buffers
+//! T time steps, B batch rows, I inputs, H hidden units, P outputs of a projection, L layers, C
+//! classes. Buffers
 //! are time-major and row-major. A gradient has the name of what it belongs to, with a `d`
 //! in front.
 //!
@@ -24,6 +25,8 @@
 //! | input, output | `[T, B, I]`, `[T, B, H]` |
 //! | a layer's parameters | kernel `[I+H, 4, H]`, gates i, j, f, o; bias `[4, H]` |
 //! | the state | `[2, B, H]` for each layer, c and then h; for equal layers `[L, 2, B, H]` |
+//! | an [`LstmStage`]'s parameters, of each direction | kernel `[I+P, 4, H]`; bias `[4, H]`; peepholes `[3, H]` of i, f, o; projection `[H, P]` |
+//! | its state | c `[B, H]` and then h `[B, P]` of each direction |
 //! | gradients, optimizer slots | as the parameters |
 //!
 //! # The map
@@ -74,7 +77,7 @@ mod train;
 
 pub use chain::{
     Activation, Cell, Chain, ChainBackward, ChainLengths, Direction, LstmStage, Returns, Stage,
-    VariantCache, VariantLstm, VariantRoom, VariantScratch, VariantState, VariantWorkspace,
+    VariantCache, VariantLstm, VariantScratch, VariantState, VariantWorkspace,
 };
 pub use error::ArgumentError;
 pub use fixed::{

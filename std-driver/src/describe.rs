@@ -51,15 +51,15 @@ fn options(stage: &LstmStage) -> String {
     let cell = &stage.cell;
     let mut all: Vec<String> = vec![
         match stage.direction {
-            Direction::Forward => "forward",
             Direction::Reverse => "reverse",
             Direction::Both => "both directions",
+            _ => "forward",
         }
         .into(),
         match stage.returns {
-            Returns::Sequence => "every step",
             Returns::Last => "last step",
             Returns::Mean => "mean of the steps",
+            _ => "every step",
         }
         .into(),
     ];

@@ -157,6 +157,7 @@ fn lstm(
                 short[k % (batch * width)] += v / lengths[row].max(1) as f64;
             }
         }
+        _ => panic!("what the oracle does not know"),
     }
     short
 }
@@ -220,7 +221,18 @@ impl Case {
                     })
                     .collect(),
                 Stage::Gain(gain) => at.iter().map(|v| v * f64::from(*gain)).collect(),
-                Stage::Reverse => at.chunks(batch * width).rev().flatten().copied().collect(),
+                Stage::Reverse => {
+                    let mut turned = at.clone();
+                    for row in 0..batch {
+                        let length = lengths.as_ref().map_or(extent.steps, |l| l[row]);
+                        for t in 0..length {
+                            let from = ((length - 1 - t) * batch + row) * width;
+                            let to = (t * batch + row) * width;
+                            turned[to..to + width].copy_from_slice(&at[from..from + width]);
+                        }
+                    }
+                    turned
+                }
                 Stage::Flatten { steps } => {
                     let (steps, batch) = (*steps, batch);
                     let row = |t: usize, b: usize| &at[(t * batch + b) * width..][..width];

@@ -239,10 +239,46 @@ static void misuse(void) {
   printf("Misuse: refused\n");
 }
 
+static void hold(int holds, const char *what) {
+  if (!holds) {
+    printf("FAILED: %s\n", what);
+    failed = 1;
+  }
+}
+
+/* A chain: a dense layer, a layer in both directions, its last step, and a softmax. */
+static void chain(void) {
+  static const FusedLstmStage stages[] = {
+      {.kind = FUSED_LSTM_DENSE, .inputs = 1, .outputs = 2},
+      {.kind = FUSED_LSTM_ACTIVATION, .gates = {1, 0}},
+      {.kind = FUSED_LSTM_LSTM, .inputs = 2, .outputs = 2, .direction = 2, .returns = 1,
+       .peepholes = 1, .gates = {4, 0.2f}, .candidate = {1, 0}, .output = {1, 0}, .cell_clip = 0.5f},
+      {.kind = FUSED_LSTM_ACTIVATION, .gates = {5, 0}},
+  };
+  static float params[4 + 2 * (40 + 6)], state[8], scratch[256];
+  const FusedLstmStages all = {stages, 4};
+  const float x[] = {0.5f, -0.5f, 1.0f};
+  float y[4] = {0};
+  FusedLstmChainLengths lengths;
+  hold(fused_lstm_chain_lengths(1, all, 3, 1, &lengths) == FUSED_LSTM_STATUS_OK, "the lengths of a chain");
+  hold(lengths.params == 96 && lengths.state == 8 && lengths.x == 3 && lengths.y == 4, "the chain's buffers");
+  hold(lengths.scratch <= 256, "room for the chain");
+  for (size_t k = 0; k < 96; k++)
+    params[k] = 0.02f * (float)(k % 11);
+  const FusedLstmStatus status =
+      fused_lstm_chain_run(1, all, (FusedLstmConstFloats){params, 96}, 3, 1, (FusedLstmConstFloats){x, 3},
+                           (FusedLstmFloats){state, 8}, (FusedLstmFloats){y, 4},
+                           (FusedLstmFloats){scratch, lengths.scratch});
+  const float sum = y[0] + y[1] + y[2] + y[3];
+  hold(status == FUSED_LSTM_STATUS_OK && sum > 0.99999f && sum < 1.00001f && y[0] != y[1], "a chain runs");
+  printf("Chain: right\n");
+}
+
 int main(void) {
   infer();
   train();
   other_rules();
   misuse();
+  chain();
   return failed;
 }

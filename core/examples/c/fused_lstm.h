@@ -62,9 +62,9 @@ typedef enum {
   FUSED_LSTM_STATUS_NOT_FINITE = 8,
   // The norm to clip to is not above zero.
   FUSED_LSTM_STATUS_NOT_POSITIVE = 9,
-  // A stage of a chain cannot be, or there are too many.
+  // A stage of a chain has an invalid option or position, or there are too many.
   FUSED_LSTM_STATUS_STAGE = 10,
-  // A number that is to choose a row of a table is none of its rows.
+  // A table index is not a whole number, or is out of range.
   FUSED_LSTM_STATUS_INDEX = 11,
 } FusedLstmStatus;
 

@@ -1,4 +1,5 @@
-//! The run-time API for C: inference and training as functions over the caller's buffers.
+//! The run-time API for C: inference and training, and inference through chains, as functions over the
+//! caller's buffers.
 //!
 //! `core/examples/c` has the header, the static library and a program. No function keeps
 //! anything of the caller's, allocates or panics. Each returns a [`Status`]; if it is not `OK`,
@@ -70,17 +71,19 @@ pub enum Status {
     NotFinite = 8,
     /// The norm to clip to is not above zero.
     NotPositive = 9,
-    /// A stage of a chain cannot be, or there are too many.
+    /// A stage of a chain has an invalid option or position, or there are too many.
     Stage = 10,
-    /// A number that is to choose a row of a table is none of its rows.
+    /// A table index is not a whole number, or is out of range.
     Index = 11,
 }
 
 impl From<ArgumentError> for Status {
     fn from(error: ArgumentError) -> Self {
         match error {
-            ArgumentError::Length { .. } => Self::Length,
-            ArgumentError::Stage { .. } | ArgumentError::StageInputs { .. } => Self::Stage,
+            ArgumentError::Length { .. } | ArgumentError::RowLength { .. } => Self::Length,
+            ArgumentError::Stage { .. }
+            | ArgumentError::StageInputs { .. }
+            | ArgumentError::StageSteps { .. } => Self::Stage,
             ArgumentError::Index { .. } => Self::Index,
             ArgumentError::Zero { .. } => Self::Zero,
             ArgumentError::Label { .. } => Self::Label,

@@ -1,7 +1,9 @@
 //! One LSTM layer with options whose sizes are types, and its buffers.
 
 use super::recurrent::{Backward, Cache, Forward, Recurrent as _, Rows};
+use super::run::check_rows;
 use super::stage::{Cell, Direction, LstmStage, Returns};
+use crate::error::ArgumentError;
 use crate::layout::flat::{Flat, flat};
 use crate::layout::{Cut, Extent, LayerShape};
 use crate::simd::dispatch;
@@ -9,8 +11,8 @@ use crate::simd::dispatch;
 /// An LSTM layer of `I` inputs, `H` hidden units and `P` outputs, with the options of a [`Cell`]: its
 /// parameters, or their gradients. [`Lstm`](crate::Lstm) is for plain ones, and faster.
 ///
-/// `E` is 3 if it has peepholes, else 0; `R` is `H` if it has a projection, else 0, and `P` is `H`
-/// then. What a cell says of its sizes is passed over. In memory it is what an [`LstmStage`] of a
+/// `E` is 3 with peepholes, else 0. Without a projection, `R` is 0 and `P` is `H`; with one, `R` is
+/// `H`. What a cell says of its sizes is passed over. In memory it is what an [`LstmStage`] of a
 /// [`Chain`](crate::Chain) in one direction has, and it gives the same bits.
 ///
 /// ```
@@ -23,17 +25,18 @@ use crate::simd::dispatch;
 ///
 /// let x = [[[1.0; 3]; 2]; 5]; // [T, B, I]
 /// let (mut state, mut y) = (Flat::ZERO, [[[0.0; 2]; 2]; 5]);
-/// layer.infer(&cell, None, &x, &mut state, &mut y, &mut Flat::zero());
+/// layer.infer(&cell, None, &x, &mut state, &mut y, &mut Flat::zero())?;
 /// assert_eq!(y[4], state.h);
 ///
 /// // The same with a cache, and gradients of the sum of all outputs.
 /// let (mut state, mut cache) = (Flat::ZERO, Flat::zero());
-/// layer.forward(&cell, None, &x, &mut state, &mut y, &mut cache);
+/// layer.forward(&cell, None, &x, &mut state, &mut y, &mut cache)?;
 /// let (mut gradients, mut dstate) = (VariantLstm::ZERO, Flat::ZERO);
 /// let dx = layer.backward(
 ///     &cell, None, &x, &[[[1.0; 2]; 2]; 5], &mut dstate, &mut cache, &mut gradients, &mut Flat::zero(),
-/// );
+/// )?;
 /// assert!(gradients.projection[0][0] > 0.0 && dx[0][0][0] > 0.0);
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,9 +150,13 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         );
     };
 
-    fn stage(cell: &Cell) -> LstmStage {
+    /// Refuses functions of rows and clips that are no positive numbers.
+    fn stage(cell: &Cell) -> Result<LstmStage, ArgumentError> {
         const { Self::FITS };
-        LstmStage {
+        if let Some(what) = cell.problem() {
+            return Err(ArgumentError::Stage { index: 0, what });
+        }
+        Ok(LstmStage {
             layer: LayerShape::new(I, H),
             cell: Cell {
                 projection: if R == 0 { None } else { Some(P) },
@@ -158,20 +165,26 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             },
             direction: Direction::Forward,
             returns: Returns::Sequence,
-        }
+        })
     }
 
-    fn rows<const T: usize, const B: usize>(lengths: Option<&[usize; B]>) -> Rows<'_> {
-        Rows {
-            lengths: lengths.map(|lengths| &lengths[..]),
+    /// Refuses rows that are longer than the sequence.
+    fn rows<const T: usize, const B: usize>(
+        lengths: Option<&[usize; B]>,
+    ) -> Result<Rows<'_>, ArgumentError> {
+        let lengths = lengths.map(|lengths| &lengths[..]);
+        check_rows(Extent { steps: T, batch: B }, lengths)?;
+        Ok(Rows {
+            lengths,
             reversed: false,
             steps: T,
-        }
+        })
     }
 
     /// `T` steps of `B` rows: `state` is advanced, `y` overwritten; `scratch` holds nothing of use
     /// after. `lengths`, if there are any, say how many steps each row has: beyond them `y` is zero and
-    /// the state stays.
+    /// the state stays. Refuses a cell as [`Chain::new`](crate::Chain::new) does, and rows that are
+    /// longer than the sequence.
     pub fn infer<const T: usize, const B: usize>(
         &self,
         cell: &Cell,
@@ -180,11 +193,12 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         state: &mut VariantState<B, H, P>,
         y: &mut [[[f32; P]; B]; T],
         scratch: &mut VariantScratch<T, B, H, P>,
-    ) {
+    ) -> Result<(), ArgumentError> {
+        let (stage, rows) = (Self::stage(cell)?, Self::rows::<T, B>(lengths)?);
         dispatch!(s => s.recur(Forward {
-            stage: Self::stage(cell),
+            stage,
             extent: Extent { steps: T, batch: B },
-            rows: Self::rows::<T, B>(lengths),
+            rows,
             params: self.as_flat(),
             x: x.as_flat(),
             state: state.as_flat_mut(),
@@ -193,6 +207,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             cache: None,
             room: scratch.room.as_flat_mut(),
         }));
+        Ok(())
     }
 
     /// [`infer`](Self::infer) with a cache for [`backward`](Self::backward), which is overwritten.
@@ -204,15 +219,15 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         state: &mut VariantState<B, H, P>,
         y: &mut [[[f32; P]; B]; T],
         cache: &mut VariantCache<T, B, H, P>,
-    ) {
-        let stage = Self::stage(cell);
+    ) -> Result<(), ArgumentError> {
+        let (stage, rows) = (Self::stage(cell)?, Self::rows::<T, B>(lengths)?);
         let extent = Extent { steps: T, batch: B };
         let (z, rest) = cache.as_flat_mut().cut(T * B * 4 * H);
         let (kept, room) = rest.cut(Self::kept_len(T, B));
         dispatch!(s => s.recur(Forward {
             stage,
             extent,
-            rows: Self::rows::<T, B>(lengths),
+            rows,
             params: self.as_flat(),
             x: x.as_flat(),
             state: state.as_flat_mut(),
@@ -221,6 +236,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             cache: Some(Cache::cut(&stage, extent, kept)),
             room,
         }));
+        Ok(())
     }
 
     /// The gradient of `x`, from `dy`, that of `y`: `dstate`, the gradient of the final state, is
@@ -236,8 +252,8 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         cache: &mut VariantCache<T, B, H, P>,
         gradients: &mut Self,
         workspace: &mut VariantWorkspace<T, B, I, H, P>,
-    ) -> [[[f32; I]; B]; T] {
-        let stage = Self::stage(cell);
+    ) -> Result<[[[f32; I]; B]; T], ArgumentError> {
+        let (stage, rows) = (Self::stage(cell)?, Self::rows::<T, B>(lengths)?);
         let extent = Extent { steps: T, batch: B };
         let mut dx = [[[0.0; I]; B]; T];
         let (z, rest) = cache.as_flat_mut().cut(T * B * 4 * H);
@@ -245,7 +261,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         dispatch!(s => s.recur_back(Backward {
             stage,
             extent,
-            rows: Self::rows::<T, B>(lengths),
+            rows,
             params: self.as_flat(),
             x: x.as_flat(),
             dy: dy.as_flat(),
@@ -256,7 +272,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             dx: dx.as_flat_mut(),
             room: workspace.as_flat_mut(),
         }));
-        dx
+        Ok(dx)
     }
 
     /// The states and projections of a cache.

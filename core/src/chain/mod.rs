@@ -8,9 +8,7 @@ mod shape;
 mod stage;
 mod train;
 
-pub use fixed::{
-    VariantCache, VariantLstm, VariantRoom, VariantScratch, VariantState, VariantWorkspace,
-};
+pub use fixed::{VariantCache, VariantLstm, VariantScratch, VariantState, VariantWorkspace};
 pub use run::Chain;
 pub use shape::ChainLengths;
 #[cfg(feature = "capi")]

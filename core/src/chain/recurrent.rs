@@ -17,6 +17,7 @@
 use super::pointwise::{Pointwise, Update, clipped, formula, unless_clipped, update};
 use super::stage::LstmStage;
 use crate::gemm::{GemmArgs, Init, MatMut, MatRef};
+use crate::layout::scratch::blocks;
 use crate::layout::split::{copy_prefix, exact_chunks, take};
 use crate::layout::{Cut, Extent, LayerShape};
 use crate::lstm::cell::state;
@@ -148,18 +149,24 @@ pub struct Forward<'a> {
     pub(super) z: &'a mut [f32],
     /// Overwritten, if there is a backward pass to come.
     pub(super) cache: Option<Cache<'a>>,
-    /// Room of [`forward_room_len`].
+    /// Room of [`forward_room_len`], or without that for products.
     pub(super) room: &'a mut [f32],
 }
 
-/// Room of a forward pass: the gates of a row, m of a step, and what it is projected to.
-pub(super) const fn forward_room_len(stage: &LstmStage, batch: usize) -> usize {
-    let step = stage.layer.hidden.saturating_add(stage.outputs());
-    stage
-        .layer
-        .hidden
-        .saturating_mul(4)
-        .saturating_add(batch.saturating_mul(step))
+/// Room of a forward pass: the gates of a row, m of a step, and what it is projected to; and for
+/// products, which need it no more than that they are faster.
+pub(super) const fn forward_room_len(stage: &LstmStage, extent: Extent) -> usize {
+    let LayerShape { inputs, hidden } = stage.layer;
+    let (outputs, gates) = (stage.outputs(), hidden.saturating_mul(4));
+    let step = hidden.saturating_add(outputs);
+    let products = blocks::longest([
+        [extent.rows(), gates, inputs],
+        [extent.batch, gates, outputs],
+        [extent.batch, outputs, hidden],
+    ]);
+    gates
+        .saturating_add(extent.batch.saturating_mul(step))
+        .saturating_add(products)
 }
 
 formula!(NewCell { clip: f32 } (this, s, [i, j, f], [c]) => {
@@ -167,6 +174,7 @@ formula!(NewCell { clip: f32 } (this, s, [i, j, f], [c]) => {
     [state(s, clipped(s, c, this.clip))]
 });
 formula!(OneMinus {} (_this, s, [a], [_to]) => [s.sub(s.splat(1.0), a)]);
+formula!(Projected { clip: f32 } (this, s, [], [h]) => [state(s, clipped(s, h, this.clip))]);
 formula!(HiddenState {} (_this, s, [o], [m]) => [state(s, s.mul(o, m))]);
 
 /// The activations of i, j and f, from pre-activations that see the old cell state.
@@ -225,7 +233,7 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
         b: MatRef::new(weights.input, inputs, 4 * hidden),
         init: Init::Bias(weights.bias),
         c: MatMut::new(&mut *z, steps * batch, 4 * hidden),
-        scratch: &mut [],
+        scratch: &mut *room,
     });
     let [wi, wf, wo] = parts(weights.peepholes, hidden);
     let each = exact_chunks(z, batch * 4 * hidden).zip(exact_chunks(y, batch * outputs));
@@ -239,7 +247,7 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
             b: MatRef::new(weights.recurrent, outputs, 4 * hidden),
             init: Init::Accumulate,
             c: MatMut::new(&mut *z, batch, 4 * hidden),
-            scratch: &mut [],
+            scratch: &mut *room,
         });
         let units = exact_chunks(&mut *c, hidden).zip(exact_chunks(&mut *m, hidden));
         for (row, (z, (c, m))) in exact_chunks(z, 4 * hidden).zip(units).enumerate() {
@@ -270,14 +278,13 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
                 b: MatRef::new(weights.projection, hidden, outputs),
                 init: Init::Zero,
                 c: MatMut::new(&mut *projected, batch, outputs),
-                scratch: &mut [],
+                scratch: &mut *room,
             });
             if let Some(cache) = &mut cache {
                 keep(&mut *cache.projected, step, projected);
             }
-            if cell.projection_clip.is_finite() {
-                s.clip(&mut *projected, cell.projection_clip);
-            }
+            let clip = cell.projection_clip;
+            update(s, Projected { clip }, [], [&mut *projected]);
             projected
         } else {
             m

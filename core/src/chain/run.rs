@@ -66,7 +66,7 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// The lengths of the buffers of a run.
+    /// The lengths of the buffers of a run, and of training.
     pub const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> ChainLengths {
         lengths(inputs, stages, extent)
     }
@@ -112,7 +112,8 @@ impl<'a> Chain<'a> {
     /// advanced; `y` `[T, B, O]` (or `[1, B, O]`) is overwritten. `scratch` holds nothing of use after.
     ///
     /// Refuses buffers of other lengths than [`lengths`](Self::lengths) says, rows that are longer
-    /// than the sequence, and numbers that are no row of a table.
+    /// than the sequence, another number of steps than a [`Stage::Flatten`] is for, and numbers that
+    /// are no row of a table, beyond the length of a row too.
     pub fn run(
         &self,
         extent: Extent,
@@ -149,7 +150,7 @@ impl<'a> Chain<'a> {
             if let Stage::Flatten { steps } = *stage
                 && steps != now.steps
             {
-                return Err(ArgumentError::StageInputs {
+                return Err(ArgumentError::StageSteps {
                     index,
                     expected: steps,
                     got: now.steps,
@@ -169,17 +170,18 @@ impl<'a> Chain<'a> {
 }
 
 /// Refuses rows that are longer than the sequence.
-fn check_rows(extent: Extent, lengths: Option<&[usize]>) -> Result<(), ArgumentError> {
+pub(super) fn check_rows(extent: Extent, lengths: Option<&[usize]>) -> Result<(), ArgumentError> {
     let Some(lengths) = lengths else {
         return Ok(());
     };
     check_len("lengths", extent.batch, lengths.len())?;
-    match lengths.iter().find(|&&length| length > extent.steps) {
-        Some(&got) => Err(ArgumentError::Length {
-            what: "a row",
-            expected: extent.steps,
-            got,
-        }),
+    let steps = extent.steps;
+    match lengths
+        .iter()
+        .enumerate()
+        .find(|&(_, &length)| length > steps)
+    {
+        Some((row, &got)) => Err(ArgumentError::RowLength { row, steps, got }),
         None => Ok(()),
     }
 }
@@ -202,64 +204,83 @@ fn run(
         let before = at.rows() * width;
         let own = take(&mut params, stage.params_len());
         width = stage.width(width);
-        let after_extent = stage.extent(at);
-        let after = after_extent.rows() * width;
-        let (from, to) = (part(now, before), part(next, after));
-        let in_place = match stage {
-            Stage::Embedding { width, .. } => {
-                look_up(own, *width, from, to);
-                false
-            }
-            Stage::Dense(shape) => {
-                dispatch!(s => forward_rows(s, *shape, at.rows(), own, from, to, &mut []));
-                false
-            }
-            Stage::Lstm(lstm) => {
-                let state = take(&mut state, lstm.state_len(at.batch));
-                let layer = Layer {
-                    lstm,
-                    extent: at,
-                    lengths,
-                };
-                layer.run(own, from, state, to, &mut *room)?;
-                false
-            }
-            Stage::Reverse => {
-                reverse_steps(to, from, at.batch * width);
-                false
-            }
-            Stage::Flatten { steps } => {
-                exchange(to, from, [*steps, at.batch], div_or_zero(width, *steps));
-                false
-            }
-            Stage::Activation(kind) => {
-                kind.apply(width, from);
-                true
-            }
-            Stage::Gain(gain) => {
-                dispatch!(s => s.scale(from, *gain));
-                true
-            }
-            Stage::Skip { first, gain } => {
-                let columns = Columns {
-                    first: *first,
-                    stride: chain.inputs,
-                };
-                add_skipped(from, width, x, columns, *gain);
-                true
-            }
-        };
-        if !in_place {
-            core::mem::swap(&mut now, &mut next);
+        let after = stage.extent(at);
+        let (from, to) = (part(now, before), part(next, after.rows() * width));
+        if let Stage::Lstm(lstm) = stage {
+            let state = take(&mut state, lstm.state_len(at.batch));
+            let layer = Layer {
+                lstm,
+                extent: at,
+                lengths,
+            };
+            layer.run(own, from, state, to, &mut *room)?;
+        } else {
+            let step = Apart {
+                stage,
+                extent: at,
+                lengths,
+                width,
+                x,
+                inputs: chain.inputs,
+            };
+            step.apply(own, from, to, &mut *room);
         }
+        core::mem::swap(&mut now, &mut next);
         if !stage.is_whole() {
             // What is left of a row is one step.
             lengths = None;
         }
-        at = after_extent;
+        at = after;
     }
     copy_prefix(y, now);
     Ok(())
+}
+
+/// A stage without a state, and what it sees beside its input.
+pub(super) struct Apart<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) extent: Extent,
+    pub(super) lengths: Option<&'a [usize]>,
+    /// Behind it.
+    pub(super) width: usize,
+    /// The chain's input, and its width.
+    pub(super) x: &'a [f32],
+    pub(super) inputs: usize,
+}
+
+impl Apart<'_> {
+    /// `to` is overwritten; `room` is for products.
+    pub(super) fn apply(&self, params: &[f32], from: &[f32], to: &mut [f32], room: &mut [f32]) {
+        let (width, extent) = (self.width, self.extent);
+        match *self.stage {
+            Stage::Embedding { .. } => look_up(params, width, from, to),
+            Stage::Dense(shape) => {
+                dispatch!(s => forward_rows(s, shape, extent.rows(), params, from, to, room));
+            }
+            Stage::Reverse => reverse_rows(to, from, extent, width, self.lengths),
+            Stage::Flatten { steps } => {
+                exchange(to, from, [steps, extent.batch], div_or_zero(width, steps));
+            }
+            Stage::Activation(kind) => {
+                copy_prefix(&mut *to, from);
+                kind.apply_to_rows(width, to);
+            }
+            Stage::Gain(gain) => {
+                copy_prefix(&mut *to, from);
+                dispatch!(s => s.scale(to, gain));
+            }
+            Stage::Skip { first, gain } => {
+                copy_prefix(&mut *to, from);
+                let rows = exact_chunks(to, width).zip(exact_chunks(self.x, self.inputs));
+                for (to, x) in rows {
+                    let x = x.get(first..first + width).unwrap_or(&[]);
+                    dispatch!(s => s.add_scaled(to, x, gain));
+                }
+            }
+            // It has a state.
+            Stage::Lstm(_) => {}
+        }
+    }
 }
 
 /// The first numbers.
@@ -268,18 +289,10 @@ fn part(values: &mut [f32], len: usize) -> &mut [f32] {
 }
 
 /// A row of the table for each number.
-pub(super) fn look_up(table: &[f32], width: usize, from: &[f32], to: &mut [f32]) {
+fn look_up(table: &[f32], width: usize, from: &[f32], to: &mut [f32]) {
     for (to, &index) in exact_chunks(to, width).zip(from) {
-        let start = index as usize * width;
+        let start = (index as usize).saturating_mul(width);
         copy_prefix(to, table.get(start..).unwrap_or(&[]));
-    }
-}
-
-/// Adds columns of `x` to rows of so many numbers, times a factor.
-pub(super) fn add_skipped(to: &mut [f32], width: usize, x: &[f32], from: Columns, gain: f32) {
-    for (to, x) in exact_chunks(to, width).zip(exact_chunks(x, from.stride)) {
-        let x = x.get(from.first..from.first + width).unwrap_or(&[]);
-        dispatch!(s => s.add_scaled(to, x, gain));
     }
 }
 
@@ -298,6 +311,30 @@ pub(super) fn exchange(to: &mut [f32], from: &[f32], rows: [usize; 2], width: us
 pub(super) fn reverse_steps(to: &mut [f32], from: &[f32], len: usize) {
     for (to, from) in exact_chunks(to, len).zip(exact_chunks_rev(from, len)) {
         copy_prefix(to, from);
+    }
+}
+
+/// The steps of each row from the last to the first, and what lies beyond its length as it is.
+pub(super) fn reverse_rows(
+    to: &mut [f32],
+    from: &[f32],
+    extent: Extent,
+    width: usize,
+    lengths: Option<&[usize]>,
+) {
+    let Extent { steps, batch } = extent;
+    let Some(lengths) = lengths else {
+        return reverse_steps(to, from, batch * width);
+    };
+    copy_prefix(&mut *to, from);
+    for (row, &length) in lengths.iter().enumerate() {
+        let length = length.min(steps);
+        for step in 0..length {
+            let at = (step * batch + row) * width;
+            let other = ((length - 1 - step) * batch + row) * width;
+            let (to, from) = (to.get_mut(at..at + width), from.get(other..other + width));
+            copy_prefix(to.unwrap_or_default(), from.unwrap_or(&[]));
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The lengths of a chain's buffers, and what its stages must be to fit each other.
 
 use super::recurrent::forward_room_len;
-use super::stage::{Activation, Direction, LstmStage, Returns, Stage};
+use super::stage::{Direction, LstmStage, Returns, Stage};
 use super::train::training_lens;
 use crate::error::ArgumentError;
+use crate::layout::scratch::blocks;
 use crate::layout::{Extent, NetworkShape};
 
 /// The lengths of the buffers of a [`Chain`](crate::Chain).
@@ -16,7 +17,7 @@ pub struct ChainLengths {
     pub state: usize,
     /// The input `[T, B, I]`.
     pub x: usize,
-    /// The output `[T, B, O]`, or `[1, B, O]` behind a layer that returns one step.
+    /// The output `[T, B, O]`, or `[1, B, O]` behind a layer that returns one step; 0 without steps.
     pub y: usize,
     /// Room of a run.
     pub scratch: usize,
@@ -46,7 +47,7 @@ pub(super) const fn lstm_room_len(stage: &LstmStage, extent: Extent) -> usize {
         .saturating_mul(stage.layer.hidden);
     let own = max(
         shape.scratch_len(extent),
-        z.saturating_add(forward_room_len(stage, extent.batch)),
+        z.saturating_add(forward_room_len(stage, extent)),
     );
     let (reversed, apart) = apart_lens(stage, extent);
     own.saturating_add(reversed).saturating_add(apart)
@@ -84,7 +85,7 @@ pub(super) const fn between_len(inputs: usize, stages: &[Stage], extent: Extent)
     widest
 }
 
-/// The lengths for so many steps and rows. Stages that are refused have some length too.
+/// The lengths for so many steps and rows. For invalid stages they have no meaning.
 pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> ChainLengths {
     let (cache, workspace) = training_lens(inputs, stages, extent);
     ChainLengths {
@@ -106,8 +107,13 @@ pub(super) const fn inference_lengths(
         let stage = &stages[index];
         params = params.saturating_add(stage.params_len());
         state = state.saturating_add(stage.state_len(extent.batch));
-        if let Stage::Lstm(lstm) = stage {
-            room = max(room, lstm_room_len(lstm, now));
+        match stage {
+            Stage::Lstm(lstm) => room = max(room, lstm_room_len(lstm, now)),
+            Stage::Dense(shape) => {
+                let product = [now.rows(), shape.outputs, shape.inputs];
+                room = max(room, blocks::longest([product]));
+            }
+            _ => {}
         }
         width = stage.width(width);
         now = stage.extent(now);
@@ -155,31 +161,30 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
                 }
             }
             Stage::Dense(shape) => {
-                shape.check()?;
                 expect(shape.inputs)?;
+                if shape.outputs == 0 {
+                    return Err(refuse("at least one output"));
+                }
             }
             Stage::Lstm(lstm) => {
                 expect(lstm.layer.inputs)?;
                 if lstm.layer.hidden == 0 {
-                    return Err(ArgumentError::Zero { what: "hidden" });
+                    return Err(refuse("at least one hidden unit"));
                 }
                 if lstm.outputs() == 0 {
                     return Err(refuse("a projection to at least one number"));
                 }
-                let cell = &lstm.cell;
-                let functions = [cell.gates, cell.candidate, cell.output];
-                if functions.contains(&Activation::Softmax) {
-                    return Err(refuse("functions of one number in a cell"));
-                }
-                let clips = [cell.preact_clip, cell.cell_clip, cell.projection_clip];
-                if !clips.iter().all(|&clip| clip > 0.0) {
-                    return Err(refuse("clipping to more than 0"));
+                if let Some(what) = lstm.cell.problem() {
+                    return Err(refuse(what));
                 }
                 whole &= lstm.returns == Returns::Sequence;
             }
             Stage::Skip { first, .. } => {
                 if !whole {
-                    return Err(refuse("a skip where all steps are there"));
+                    return Err(refuse("a skip where the steps are those of the input"));
+                }
+                if matches!(stages.first(), Some(Stage::Embedding { .. })) {
+                    return Err(refuse("no skip in a chain that begins with a table"));
                 }
                 if first.saturating_add(width) > inputs {
                     return Err(refuse("as many columns of the input as are skipped to"));
@@ -187,11 +192,12 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
             }
             Stage::Flatten { steps } => {
                 if *steps == 0 {
-                    return Err(ArgumentError::Zero { what: "steps" });
+                    return Err(refuse("at least one step"));
                 }
                 whole = false;
             }
-            Stage::Activation(_) | Stage::Gain(_) | Stage::Reverse => {}
+            Stage::Reverse => whole = false,
+            Stage::Activation(_) | Stage::Gain(_) => {}
         }
         width = stage.width(width);
     }

@@ -8,8 +8,9 @@ use crate::layout::{DenseShape, Extent, LayerShape};
 /// use fused_lstm::Activation;
 ///
 /// let mut row = [-1.0, 0.0, 1.0];
-/// Activation::HardSigmoid { slope: 0.2 }.apply(3, &mut row);
+/// Activation::HardSigmoid { slope: 0.2 }.apply(3, &mut row)?;
 /// assert_eq!(row, [0.3, 0.5, 0.7]);
+/// # Ok::<(), fused_lstm::ArgumentError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -28,12 +29,13 @@ pub enum Activation {
         /// How steep it is.
         slope: f32,
     },
-    /// The exponentials of a row, divided by their sum. No activation of a cell.
+    /// The exponentials of a row, divided by their sum. Not allowed in a cell.
     Softmax,
 }
 
 /// The order in which a layer takes the time steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Direction {
     /// From the first to the last.
     Forward,
@@ -56,17 +58,22 @@ impl Direction {
 
 /// What a layer hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Returns {
     /// The output of every step, `[T, B, P]`.
     Sequence,
     /// The output of the step that a direction takes last, `[1, B, P]`: with lengths, of each
-    /// row's own. That of the direction from the end is the one of the first time step.
+    /// row's own, and the initial hidden state of a row without steps. For the reverse direction
+    /// this is the output at the first time step.
     Last,
     /// The mean over the steps, `[1, B, P]`: with lengths, over each row's own.
     Mean,
 }
 
-/// The equations of a cell, as options beside [`PLAIN`](Self::PLAIN).
+/// The equations of a cell, as options beside [`PLAIN`](Self::PLAIN). More options may come: a value is
+/// best made with `..Cell::PLAIN`.
+///
+/// The clips are infinite where nothing is clipped; 0, less and NaN are refused.
 ///
 /// ```
 /// use fused_lstm::{Activation, Cell};
@@ -95,7 +102,8 @@ pub struct Cell {
     pub preact_clip: f32,
     /// The largest magnitude of a new cell state: TensorFlow's `cell_clip`.
     pub cell_clip: f32,
-    /// The largest magnitude of a projected output: TensorFlow's `proj_clip`.
+    /// The largest magnitude of a projected output: TensorFlow's `proj_clip`. Without a projection
+    /// it does nothing.
     pub projection_clip: f32,
 }
 
@@ -112,6 +120,19 @@ impl Cell {
         cell_clip: f32::INFINITY,
         projection_clip: f32::INFINITY,
     };
+
+    /// What is wrong with it, if anything is.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        let functions = [self.gates, self.candidate, self.output];
+        let clips = [self.preact_clip, self.cell_clip, self.projection_clip];
+        if functions.contains(&Activation::Softmax) {
+            Some("functions of one number in a cell")
+        } else if !clips.iter().all(|&clip| clip > 0.0) {
+            Some("clipping to more than 0")
+        } else {
+            None
+        }
+    }
 
     /// Whether there are no options.
     pub fn is_plain(&self) -> bool {
@@ -202,14 +223,14 @@ pub enum Stage {
         /// Numbers in a row.
         width: usize,
     },
-    /// x·W + b, with W `[I, O]` and b `[O]`.
+    /// x·W + b, with W `[I, O]` and b `[O]`, of every step, those beyond a row's length too.
     Dense(DenseShape),
     /// A function of every number, or of every row.
     Activation(Activation),
     /// An LSTM layer.
     Lstm(LstmStage),
-    /// Adds columns of the chain's input, times a factor; the time steps must be those of the
-    /// input.
+    /// Adds columns of the chain's input, times a factor. It stands where the time steps are those of
+    /// the input, in their order, and in no chain that begins with a table.
     Skip {
         /// The first of as many columns as the stage has outputs.
         first: usize,
@@ -218,9 +239,10 @@ pub enum Stage {
     },
     /// Multiplies every number.
     Gain(f32),
-    /// The time steps from the last to the first.
+    /// The time steps from the last to the first; of a row with a length, only its own.
     Reverse,
-    /// All time steps of a row side by side, as one step: a sequence must have so many.
+    /// All time steps of a row side by side, as one step, those beyond its length too: a sequence must
+    /// have so many.
     Flatten {
         /// The steps.
         steps: usize,

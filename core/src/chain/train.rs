@@ -4,15 +4,15 @@ use super::pointwise::Pointwise as _;
 use super::recurrent::{
     Backward, Cache, Forward, Recurrent as _, backward_room_len, forward_room_len,
 };
-use super::run::{Chain, Columns, Layer, add_skipped, exchange, look_up, reverse_steps};
+use super::run::{Apart, Chain, Columns, Layer, exchange, reverse_rows, reverse_steps};
 use super::shape::{between_len, is_plain, max};
 use super::stage::{Activation, LstmStage, Returns, Stage};
-use crate::error::{ArgumentError, check_lens};
+use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, take};
-use crate::layout::{Cut, DenseShape, Extent, NetworkShape};
+use crate::layout::{Cut, Extent, NetworkShape};
 use crate::model::{self, Model};
 use crate::simd::dispatch;
-use crate::train::dense::{self, backward_rows, forward_rows};
+use crate::train::dense::{self, backward_rows};
 use crate::train::loss::softmax_rows;
 
 /// The buffers of [`Chain::backward`].
@@ -28,7 +28,7 @@ pub struct ChainBackward<'a> {
     pub cache: &'a mut [f32],
     /// Accumulated to. [`ChainLengths::params`](crate::ChainLengths::params).
     pub gradients: &'a mut [f32],
-    /// The gradient of the input `[T, B, I]`, overwritten, if it is wanted: zeros before a table.
+    /// The gradient of the input `[T, B, I]`, overwritten, if it is wanted; zeros before a table.
     pub dx: Option<&'a mut [f32]>,
     /// Room, which holds nothing of use after.
     /// [`ChainLengths::workspace`](crate::ChainLengths::workspace).
@@ -62,7 +62,7 @@ const fn stage_cache_len(stage: &Stage, extent: Extent) -> usize {
 /// Room of the forward pass of a layer: a direction's output, and what its steps take.
 const fn forward_len(lstm: &LstmStage, extent: Extent) -> usize {
     let outputs = extent.rows().saturating_mul(lstm.outputs());
-    outputs.saturating_add(forward_room_len(lstm, extent.batch))
+    outputs.saturating_add(forward_room_len(lstm, extent))
 }
 
 /// Room of its backward pass: the gradients of a direction's output and input, and what its steps
@@ -110,7 +110,9 @@ pub(super) const fn training_lens(
 }
 
 impl Chain<'_> {
-    /// [`run`](Self::run) with a cache for [`backward`](Self::backward), which is overwritten.
+    /// [`run`](Self::run) with a cache for [`backward`](Self::backward): `state` is advanced, `y` and
+    /// `cache` are overwritten. What `x` holds beyond the length of a row must be finite, or the
+    /// gradients of the parameters are not.
     pub fn forward(
         &self,
         extent: Extent,
@@ -202,42 +204,26 @@ fn forward(
         let own = take(&mut params, stage.params_len());
         let kept = take(&mut rest, stage_cache_len(stage, at));
         width = stage.width(width);
-        let (rows, after) = (at.rows(), stage.extent(at));
+        let after = stage.extent(at);
         let to = take(&mut rest, after.rows() * width);
-        match stage {
-            Stage::Embedding { width, .. } => look_up(own, *width, from, to),
-            Stage::Dense(shape) => {
-                dispatch!(s => forward_rows(s, *shape, rows, own, from, to, &mut []));
-            }
-            Stage::Lstm(lstm) => {
-                let state = take(&mut state, lstm.state_len(at.batch));
-                let layer = Layer {
-                    lstm,
-                    extent: at,
-                    lengths,
-                };
-                layer.forward(own, from, state, to, kept, rest)?;
-            }
-            Stage::Reverse => reverse_steps(to, from, at.batch * width),
-            Stage::Flatten { steps } => {
-                exchange(to, from, [*steps, at.batch], div_or_zero(width, *steps));
-            }
-            Stage::Activation(kind) => {
-                copy_prefix(to, from);
-                kind.apply(width, to);
-            }
-            Stage::Gain(gain) => {
-                copy_prefix(to, from);
-                dispatch!(s => s.scale(to, *gain));
-            }
-            Stage::Skip { first, gain } => {
-                copy_prefix(to, from);
-                let columns = Columns {
-                    first: *first,
-                    stride: chain.inputs(),
-                };
-                add_skipped(to, width, x, columns, *gain);
-            }
+        if let Stage::Lstm(lstm) = stage {
+            let state = take(&mut state, lstm.state_len(at.batch));
+            let layer = Layer {
+                lstm,
+                extent: at,
+                lengths,
+            };
+            layer.forward(own, from, state, to, kept, rest)?;
+        } else {
+            let step = Apart {
+                stage,
+                extent: at,
+                lengths,
+                width,
+                x,
+                inputs: chain.inputs(),
+            };
+            step.apply(own, from, to, &mut []);
         }
         from = to;
         if !stage.is_whole() {
@@ -467,14 +453,24 @@ fn backward(
         match stage {
             Stage::Embedding { width, .. } => {
                 for (d, &index) in exact_chunks(&*d, *width).zip(x) {
-                    let to = part_mut(&mut *to, index as usize * width, *width);
+                    let at = (index as usize).saturating_mul(*width);
+                    let to = part_mut(&mut *to, at, *width);
                     dispatch!(s => s.add_scaled(to, d, 1.0));
                 }
                 d_to.fill(0.0);
             }
             Stage::Dense(shape) => {
                 let workspace = part_mut(&mut *room, 0, shape.kernel_len());
-                dense_backward(*shape, before.rows(), own, x, d, to, d_to, workspace);
+                let rows = before.rows();
+                let buffers = dense::Backward {
+                    params: own,
+                    x,
+                    dy: d,
+                    gradients: to,
+                    dx: d_to,
+                    workspace,
+                };
+                dispatch!(s => backward_rows(s, *shape, rows, buffers, &mut []));
             }
             Stage::Lstm(lstm) => {
                 let layer = Layer {
@@ -486,7 +482,10 @@ fn backward(
                 let dstate = part_mut(&mut *dstate, place.state, lstm.state_len(before.batch));
                 layer.backward(own, d, dstate, kept, to, d_to, &mut *room)?;
             }
-            Stage::Reverse => reverse_steps(d_to, d, before.batch * width),
+            Stage::Reverse => {
+                let lengths = lengths.filter(|_| place.is_whole);
+                reverse_rows(d_to, d, before, width, lengths);
+            }
             Stage::Flatten { steps } => exchange(d_to, d, [before.batch, *steps], place.width),
             Stage::Gain(gain) => {
                 dispatch!(s => s.scale(&mut *d, *gain));
@@ -550,32 +549,13 @@ impl Place {
 }
 
 fn part(values: &[f32], start: usize, len: usize) -> &[f32] {
-    values.get(start..start + len).unwrap_or(&[])
+    values.get(start..start.saturating_add(len)).unwrap_or(&[])
 }
 
 fn part_mut(values: &mut [f32], start: usize, len: usize) -> &mut [f32] {
-    values.get_mut(start..start + len).unwrap_or_default()
-}
-
-fn dense_backward(
-    shape: DenseShape,
-    rows: usize,
-    params: &[f32],
-    x: &[f32],
-    dy: &[f32],
-    gradients: &mut [f32],
-    dx: &mut [f32],
-    workspace: &mut [f32],
-) {
-    let buffers = dense::Backward {
-        params,
-        x,
-        dy,
-        gradients,
-        dx,
-        workspace,
-    };
-    dispatch!(s => backward_rows(s, shape, rows, buffers, &mut []));
+    values
+        .get_mut(start..start.saturating_add(len))
+        .unwrap_or_default()
 }
 
 /// The gradient before an activation, from that behind it and from its result.
@@ -594,7 +574,18 @@ fn activation_backward(kind: Activation, width: usize, y: &[f32], d: &mut [f32])
 
 impl Activation {
     /// Replaces every number by the function of it, or every row of so many by that of the row.
-    pub fn apply(self, width: usize, values: &mut [f32]) {
+    /// Refuses rows of 0 numbers, and another length than whole rows.
+    pub fn apply(self, width: usize, values: &mut [f32]) -> Result<(), ArgumentError> {
+        if width == 0 {
+            return Err(ArgumentError::Zero { what: "width" });
+        }
+        let rows = div_or_zero(values.len(), width);
+        check_len("values", rows * width, values.len())?;
+        self.apply_to_rows(width, values);
+        Ok(())
+    }
+
+    pub(super) fn apply_to_rows(self, width: usize, values: &mut [f32]) {
         match self {
             Self::Softmax => dispatch!(s => softmax_rows(s, width, values)),
             kind => dispatch!(s => s.activate(kind, values)),

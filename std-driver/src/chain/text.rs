@@ -174,14 +174,14 @@ impl From<Stage> for KindText {
                 inputs: lstm.layer.inputs,
                 hidden: lstm.layer.hidden,
                 direction: match lstm.direction {
-                    Direction::Forward => DirectionText::Forward,
                     Direction::Reverse => DirectionText::Reverse,
                     Direction::Both => DirectionText::Both,
+                    _ => DirectionText::Forward,
                 },
                 returns: match lstm.returns {
-                    Returns::Sequence => ReturnsText::Sequence,
                     Returns::Last => ReturnsText::Last,
                     Returns::Mean => ReturnsText::Mean,
+                    _ => ReturnsText::Sequence,
                 },
                 cell: lstm.cell.into(),
             }),

@@ -72,18 +72,18 @@ fn rust_lstm(lstm: &LstmStage, names: &mut Names) -> String {
     let mut fields: Vec<String> = Vec::new();
     fields.extend(rust_cell(&lstm.cell, names).map(|cell| format!("cell: {cell}")));
     let direction = match lstm.direction {
-        Direction::Forward => None,
         Direction::Reverse => Some("direction: Direction::Reverse"),
         Direction::Both => Some("direction: Direction::Both"),
+        _ => None,
     };
     if let Some(direction) = direction {
         names.insert("Direction");
         fields.push(direction.into());
     }
     let returns = match lstm.returns {
-        Returns::Sequence => None,
         Returns::Last => Some("returns: Returns::Last"),
         Returns::Mean => Some("returns: Returns::Mean"),
+        _ => None,
     };
     if let Some(returns) = returns {
         names.insert("Returns");
@@ -259,14 +259,14 @@ fn c_stage(stage: &Stage) -> String {
                 lstm.layer.hidden,
                 cell.projection.unwrap_or(0),
                 match lstm.direction {
-                    Direction::Forward => 0,
                     Direction::Reverse => 1,
                     Direction::Both => 2,
+                    _ => 0,
                 },
                 match lstm.returns {
-                    Returns::Sequence => 0,
                     Returns::Last => 1,
                     Returns::Mean => 2,
+                    _ => 0,
                 },
                 u8::from(cell.peepholes),
                 u8::from(cell.coupled),

@@ -85,9 +85,8 @@ pub(crate) fn direction(lstm: &Lstm, index: usize, x: &Sequence) -> (Sequence, V
     };
     let clip = |most: f32, x: f64| x.clamp(-f64::from(most), f64::from(most));
     let reverse = match lstm.direction {
-        Direction::Forward => false,
         Direction::Reverse => true,
-        Direction::Both => index == 1,
+        _ => index == 1,
     };
     let mut y = Sequence::new(
         [x.steps, x.batch, p_len],
@@ -157,7 +156,6 @@ fn lstm(lstm: &Lstm, x: &Sequence) -> Sequence {
         rows.flatten().copied().collect()
     };
     match lstm.returns {
-        Returns::Sequence => x.map(side_by_side),
         Returns::Last => Sequence {
             steps: 1,
             ..x.clone()
@@ -180,6 +178,7 @@ fn lstm(lstm: &Lstm, x: &Sequence) -> Sequence {
             }
             sum.iter().map(|s| s / x.steps as f64).collect()
         }),
+        _ => x.map(side_by_side),
     }
 }
 

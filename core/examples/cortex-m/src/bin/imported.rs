@@ -30,6 +30,10 @@ use semihosting::println;
 /// The largest difference from a desktop, whose kernels fuse multiplications and additions.
 const TOLERANCE: f32 = 2e-6;
 
+// Every output is compared.
+const _: () = assert!(expected::AMP_X.len() == expected::AMP_Y.len());
+const _: () = assert!(expected::WORDS_Y.len() == LENGTHS.y);
+
 /// Whether all is well; says so if it is not.
 fn check(holds: bool, what: &str) -> bool {
     if !holds {
