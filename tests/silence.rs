@@ -200,7 +200,7 @@ fn projected_states_are_zero_or_not_below_the_bound() {
     let lens = Chain::lengths(2, &stages, extent);
     let mut params = Random(8).vec(lens.params, 1.0);
     let projection = lens.params - 9 * 3;
-    params[projection..].iter_mut().for_each(|w| *w *= 1e-17);
+    params[projection..].iter_mut().for_each(|w| *w *= 4e-19);
     each_level(|_| {
         let mut state = vec![1.0; lens.state];
         let mut y = vec![f32::NAN; lens.y];

@@ -239,13 +239,6 @@ static void misuse(void) {
   printf("Misuse: refused\n");
 }
 
-static void hold(int holds, const char *what) {
-  if (!holds) {
-    printf("FAILED: %s\n", what);
-    failed = 1;
-  }
-}
-
 /* A chain: a dense layer, a layer in both directions, its last step, and a softmax. */
 static void chain(void) {
   static const FusedLstmStage stages[] = {
