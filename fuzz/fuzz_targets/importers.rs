@@ -14,11 +14,13 @@ use std::path::Path;
 const PATH: &str = "/nowhere/fuzzed";
 
 fuzz_target!(|bytes: &[u8]| {
+    read(bytes, None, &Options::default());
+    // A checkpoint of TensorFlow 1 is not read without.
     let options = Options {
         forget_bias: Some(1.0),
         ..Options::default()
     };
-    read(bytes, None, &options);
+    read(bytes, Some(Format::Tf1), &options);
     // The last byte says a format, so that those are reached that the content does not show.
     if let Some((&which, bytes)) = bytes.split_last() {
         let formats = Format::value_variants();

@@ -278,11 +278,12 @@ pub struct Run {
     /// The network: a model or a checkpoint.
     #[arg(long, value_name = "FILE.safetensors")]
     pub model: PathBuf,
-    /// x f32 [T, B, I], and state.LAYER f32 [2, B, H] if not zero.
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// x f32 [T, B, I], and state.LAYER f32 [2, B, H] if not zero; or a WAV, NPY or CSV file.
+    #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
-    /// y, logits, probabilities and state.LAYER.
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// y, logits, probabilities and state.LAYER; a chain has y and state.LAYER. A file called .wav, .npy
+    /// or .csv holds the logits, or y without a head.
+    #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
     /// Which of them [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]

@@ -198,9 +198,12 @@ pub fn costs(model: &ChainModel) -> Costs {
     let one = Extent { steps: 1, batch: 1 };
     let lens = Chain::lengths(model.inputs, &stages, one);
     let products = stages.iter().map(|stage| match stage {
-        Stage::Dense(shape) => shape.inputs * shape.outputs,
+        Stage::Dense(shape) => shape.inputs.saturating_mul(shape.outputs),
         // All but the bias.
-        Stage::Lstm(lstm) => lstm.params_len() - lstm.direction.count() * 4 * lstm.layer.hidden,
+        Stage::Lstm(lstm) => {
+            let biases = lstm.layer.hidden.saturating_mul(4 * lstm.direction.count());
+            lstm.params_len().saturating_sub(biases)
+        }
         _ => 0,
     });
     let start = model.start.as_ref().map_or(0, Vec::len);
@@ -208,16 +211,22 @@ pub fn costs(model: &ChainModel) -> Costs {
     let room = match model.to_weights() {
         Some(weights) => {
             let shape = weights.shape();
-            lens.state + lens.x + shape.outputs() + shape.scratch_len(one) + shape.logits_len(one)
+            let more = [
+                shape.outputs(),
+                shape.scratch_len(one),
+                shape.logits_len(one),
+            ];
+            more.into_iter().fold(lens.x, usize::saturating_add)
         }
-        None => lens.state + lens.x + lens.y + lens.scratch,
+        None => lens.x.saturating_add(lens.y).saturating_add(lens.scratch),
     };
+    let room = room.saturating_add(lens.state);
     Costs {
         parameters: lens.params,
-        multiply_adds: products.sum(),
+        multiply_adds: products.fold(0, usize::saturating_add),
         state: lens.state,
-        flash_bytes: 4 * (lens.params + start),
-        ram_bytes: 4 * room,
+        flash_bytes: lens.params.saturating_add(start).saturating_mul(4),
+        ram_bytes: room.saturating_mul(4),
     }
 }
 

@@ -5,11 +5,11 @@ use crate::command::End;
 use crate::complain;
 use clap::ValueEnum;
 use fused_lstm::{Extent, Returns};
-use fused_lstm_driver::chain::{ChainModel, Network, Runner};
+use fused_lstm_driver::chain::{ChainModel, Network, Runner, sample_rate};
 use fused_lstm_driver::describe::{self, Costs, Row};
 use fused_lstm_driver::files::{Uses, Written};
 use fused_lstm_driver::import::{self, Format, Options};
-use fused_lstm_driver::tensors::{self, TensorFile};
+use fused_lstm_driver::tensors::TensorFile;
 use fused_lstm_driver::verify::{self, Output};
 use fused_lstm_driver::{Error, one_line};
 use serde::Serialize;
@@ -83,33 +83,29 @@ pub fn import(import: &Import) -> Result<(), Error> {
     uses.check()?;
     let options = options(&import.reading)?;
     let mut found = import::look(&import.file, format(&import.reading), &options)?;
-    let rows = describe::layers(&found.layers);
     let mut model = import::assemble(&import.file, &mut found, &options)?;
     if let Some(steps) = import.prewarm {
         prewarm(&mut model, steps)?;
     }
-    match model.to_weights() {
-        Some(weights) => tensors::write(&output, &weights.tensors(""), None)?,
-        None => model.write(&output)?,
-    }
+    let costs = costs_text(&describe::costs(&model));
+    model.write_plainly(&output)?;
     let mut text = format!(
         "{}: {}\n\n",
         one_line(import.file.display()),
         name(found.format)
     );
-    text += &describe::table(&rows);
+    text += &describe::table(&describe::stages(&model));
     text.push('\n');
     for note in &found.notes {
         text += &format!("- {}.\n", one_line(note.trim_end_matches('.')));
     }
+    if let Some(rate) = model.sample_rate {
+        text += &format!("- {rate} samples a second.\n");
+    }
     if let Some(steps) = import.prewarm {
         text += &format!("- It starts from the state after {steps} zero inputs.\n");
     }
-    text += &format!(
-        "\n{}Written to {}.\n",
-        costs_text(&describe::costs(&model)),
-        one_line(output.display())
-    );
+    text += &format!("\n{}Written to {}.\n", costs, one_line(output.display()));
     print(&text)
 }
 
@@ -126,12 +122,20 @@ fn prewarm(model: &mut ChainModel, steps: usize) -> Result<(), Error> {
         });
     }
     let mut runner = Runner::new(model)?;
+    if !runner.is_causal() {
+        return Err(Error::Setting {
+            flag: "prewarm",
+            expected: "a network that takes its steps one after the other".into(),
+            got: "one that looks ahead".into(),
+        });
+    }
     let mut state = runner.start(1)?;
-    const BLOCK: usize = 1 << 12;
-    let zeros = vec![0.0; BLOCK * model.inputs];
+    // Few enough numbers, however wide the input is.
+    let most = ((1 << 16) / model.inputs).clamp(1, 1 << 12);
+    let zeros = vec![0.0; most * model.inputs];
     let mut left = steps;
     while left > 0 {
-        let now = left.min(BLOCK);
+        let now = left.min(most);
         let extent = Extent {
             steps: now,
             batch: 1,
@@ -148,7 +152,7 @@ fn costs_text(costs: &Costs) -> String {
         "{} parameters, {} bytes; {} multiply-adds a step; {} numbers of state.\n\
          Exported: {} bytes of flash for the weights, {} bytes of RAM for a step.\n",
         costs.parameters,
-        4 * costs.parameters,
+        costs.parameters.saturating_mul(4),
         costs.multiply_adds,
         costs.state,
         costs.flash_bytes,
@@ -173,11 +177,14 @@ struct Inspection {
 
 pub fn inspect(inspect: &Inspect) -> Result<(), Error> {
     let found = match own(&inspect.file)? {
-        Some(model) => Inspection {
+        Some((model, rate)) => Inspection {
             format: "fused-lstm".into(),
             layers: describe::stages(&model),
-            notes: Vec::new(),
-            sample_rate: model.sample_rate,
+            notes: match &model.start {
+                Some(_) => vec!["It has a state to start from".into()],
+                None => Vec::new(),
+            },
+            sample_rate: rate,
             costs: Some(describe::costs(&model)),
             problem: None,
         },
@@ -221,13 +228,14 @@ pub fn inspect(inspect: &Inspect) -> Result<(), Error> {
     print(&text)
 }
 
-/// A file of this project's, if it is one.
-fn own(path: &Path) -> Result<Option<ChainModel>, Error> {
+/// A file of this project's, if it is one, and its samples a second.
+fn own(path: &Path) -> Result<Option<(ChainModel, Option<f64>)>, Error> {
     let Ok(file) = TensorFile::open(path) else {
         return Ok(None);
     };
     if ChainModel::is(&file) || file.has("lstm.0.kernel") {
-        return Ok(Some(Network::read(&file)?.into_chain()));
+        let rate = sample_rate(&file);
+        return Ok(Some((Network::read(&file)?.into_chain(), rate)));
     }
     Ok(None)
 }
@@ -276,7 +284,7 @@ pub fn verify(verify: &Verify) -> Result<End, Error> {
             got: verify.tolerance.to_string(),
         });
     }
-    let model = Network::open(&verify.model)?.into_chain();
+    let model = import::open_model(&verify.model)?.into_chain();
     let reference = TensorFile::open(&verify.reference)?;
     let options = verify::Options {
         tolerance: verify.tolerance,

@@ -26,8 +26,8 @@ fn flags(name: &str) -> (&'static str, f32) {
         "nam_container.nam" => "--part 1",
         "onnx_branches.onnx" => "--part then_branch",
         "keras2_ends.weights.h5" | "keras3_ends.weights.h5" => "--returns last",
-        "keras2_hard.weights.h5" => "--hard-sigmoid 0.2",
-        "keras3_hard.weights.h5" => "--hard-sigmoid 0.16666667",
+        "keras2_hard.weights.h5" => "--returns last --hard-sigmoid 0.2",
+        "keras3_hard.weights.h5" => "--returns last --hard-sigmoid 0.16666667",
         "tf1_basic.index" => "--forget-bias 1",
         "tf1_lstm.index" => "--forget-bias 0.5",
         "tf1_both.index" => "--forget-bias 0",
@@ -333,6 +333,58 @@ fn other_weights_are_no_mistake() {
     );
 }
 
+/// An output that does not fit is no pass, and neither is a flag that says what the file knows.
+#[test]
+fn nothing_is_passed_over_in_silence() {
+    let folder = Folder::new();
+    let file = fixture("keras3_ends.weights.h5");
+    folder.ok(&format!("import {file} -o m.safetensors"));
+    let reference = fixture("keras3_ends.ref.safetensors");
+    folder.fails(
+        &format!("verify --model m.safetensors --reference {reference}"),
+        1,
+        &["key y: the model gives", "--returns last or mean"],
+    );
+    let nam = fixture("nam_two_layers.nam");
+    folder.fails(
+        &format!("import {nam} -o n.safetensors --forget-bias 1"),
+        2,
+        &["--forget-bias: expected a file of TensorFlow 1"],
+    );
+    let both = fixture("icu_both.json");
+    folder.fails(
+        &format!("import {both} -o n.safetensors --prewarm 5"),
+        2,
+        &["--prewarm: expected a network that takes its steps one after the other"],
+    );
+    folder.fails(
+        &format!("import {both} -o n.safetensors --part ,"),
+        2,
+        &["--part: expected names"],
+    );
+    // The samples a second of a plain network are in its file, and WAVs of others are refused.
+    folder.ok(&format!("import {nam} -o n.safetensors"));
+    assert!(
+        folder
+            .ok("inspect n.safetensors")
+            .contains("- 48000 samples a second.")
+    );
+    folder.fails(
+        "import n.safetensors",
+        1,
+        &["got a model, which needs no import"],
+    );
+    for command in ["run --input x --output y", "export --format bin --output y"] {
+        folder.fails(
+            &format!("{command} --model {nam}"),
+            1,
+            &["expected a model, got a network of another system: fused-lstm import"],
+        );
+    }
+    std::fs::write(folder.path("cut.nam"), &std::fs::read(&nam).unwrap()[..200]).unwrap();
+    folder.fails("import cut.nam", 1, &["cut.nam: expected JSON, got: EOF"]);
+}
+
 /// A plain stack with a head is the file that it is without an import.
 #[test]
 fn plain_networks_stay_plain_files() {
@@ -563,11 +615,11 @@ fn damaged_files() {
             .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize
     };
-    let options = import::Options {
-        forget_bias: Some(1.0),
-        ..import::Options::default()
-    };
     for (name, _) in all() {
+        let options = import::Options {
+            forget_bias: name.starts_with("tf1").then_some(1.0),
+            ..import::Options::default()
+        };
         let whole = std::fs::read(fixtures().join(&name)).unwrap();
         let path = folder.path("damaged");
         let look = |bytes: &[u8]| {

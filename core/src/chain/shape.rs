@@ -187,7 +187,7 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
                     return Err(refuse("no skip in a chain that begins with a table"));
                 }
                 if first.saturating_add(width) > inputs {
-                    return Err(refuse("as many columns of the input as are skipped to"));
+                    return Err(refuse("a skip within the columns of the input"));
                 }
             }
             Stage::Flatten { steps } => {

@@ -11,7 +11,7 @@ use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, take};
 use crate::layout::{Cut, Extent, NetworkShape};
 use crate::model::{self, Model};
-use crate::simd::dispatch;
+use crate::simd::{dispatch, dispatch_inline};
 use crate::train::dense::{self, backward_rows};
 use crate::train::loss::softmax_rows;
 
@@ -587,7 +587,7 @@ impl Activation {
 
     pub(super) fn apply_to_rows(self, width: usize, values: &mut [f32]) {
         match self {
-            Self::Softmax => dispatch!(s => softmax_rows(s, width, values)),
+            Self::Softmax => dispatch_inline!(s => softmax_rows(s, width, values)),
             kind => dispatch!(s => s.activate(kind, values)),
         }
     }

@@ -16,6 +16,7 @@ use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile};
 use crate::weights::{Start, Weights};
 use fused_lstm::{Chain, Direction, LstmStage, Stage};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use text::{StageText, Text};
 
@@ -158,6 +159,19 @@ impl ChainModel {
         Self::read(&TensorFile::open(path)?)
     }
 
+    /// Writes plain layers as what they are, and anything else by [`write`](Self::write).
+    pub fn write_plainly(&self, path: &Path) -> Result<(), Error> {
+        let Some(weights) = self.to_weights() else {
+            return self.write(path);
+        };
+        let text = self
+            .sample_rate
+            .map(|sample_rate| PlainText { sample_rate });
+        let text = text.map(|text| serde_json::to_string(&text)).transpose();
+        let text = text.map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
+        crate::tensors::write(path, &weights.tensors(""), text)
+    }
+
     /// The same of a file that was read.
     pub fn read(file: &TensorFile) -> Result<Self, Error> {
         let text = file.metadata().unwrap_or_default();
@@ -290,6 +304,20 @@ impl ChainModel {
             start: self.start.clone().map(|state| Start { batch: 1, state }),
         })
     }
+}
+
+/// The metadata of plain layers of which more is known than their sizes.
+#[derive(Deserialize, Serialize)]
+struct PlainText {
+    sample_rate: f64,
+}
+
+/// Samples a second of a model of either kind, if its file says so.
+pub fn sample_rate(file: &TensorFile) -> Option<f64> {
+    let text = file.metadata()?;
+    let plain = serde_json::from_str(text).map(|text: PlainText| text.sample_rate);
+    let chain = || serde_json::from_str(text).map(|text: Text| text.sample_rate);
+    plain.ok().or_else(|| chain().ok().flatten())
 }
 
 /// A model file of either kind.

@@ -48,6 +48,12 @@ impl<'a> Runner<'a> {
         })
     }
 
+    /// Whether no stage looks at later steps.
+    pub fn is_causal(&self) -> bool {
+        let chain = Chain::new(self.model.inputs, &self.stages, &self.model.params);
+        chain.is_ok_and(|chain| chain.is_causal())
+    }
+
     /// The width of the output.
     pub fn outputs(&self) -> usize {
         let widths = self.stages.iter();

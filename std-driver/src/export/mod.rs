@@ -5,6 +5,7 @@ mod chain;
 use crate::Error;
 use crate::chain::Network;
 use crate::files::{Uses, Written, replace};
+use crate::import;
 use crate::weights::{Start, Weights};
 use std::fmt::Write;
 use std::path::Path;
@@ -70,7 +71,7 @@ pub fn export(export: Export) -> Result<(), Error> {
         force,
     };
     uses.check()?;
-    let network = Network::open(model)?;
+    let network = import::open_model(model)?;
     let (params, start) = match &network {
         Network::Plain(weights) => {
             let start = weights.start.as_ref();

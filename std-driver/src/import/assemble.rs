@@ -19,7 +19,7 @@ pub(crate) fn assemble(
     if !part.is_empty() {
         layers = select(layers, part, &mut found.notes)?;
     }
-    add_unsaid(&mut layers, options);
+    add_unsaid(&mut layers, &mut found.notes, options)?;
     refuse_others(path, &layers)?;
     let dropped = layers
         .iter()
@@ -32,7 +32,7 @@ pub(crate) fn assemble(
         ));
     }
     layers.retain(|layer| !matches!(layer.kind, Kind::Nothing(_)));
-    fold(&mut layers, &mut found.notes);
+    fold(path, &mut layers, &mut found.notes)?;
     if !layers
         .iter()
         .any(|layer| matches!(layer.kind, Kind::Lstm(_)))
@@ -80,16 +80,29 @@ pub(crate) fn assemble(
 }
 
 /// What the user says that the file does not.
-fn add_unsaid(layers: &mut Vec<Layer>, options: &Options) {
+fn add_unsaid(
+    layers: &mut Vec<Layer>,
+    notes: &mut Vec<String>,
+    options: &Options,
+) -> Result<(), Error> {
     let lstms = layers.iter_mut().rev().map(|layer| &mut layer.kind);
     let last = lstms.into_iter().find_map(|kind| match kind {
         Kind::Lstm(lstm) => Some(lstm),
         _ => None,
     });
-    if let (Some(last), Some(returns)) = (last, options.returns) {
+    if let (Some(last), Some(returns)) = (last, options.returns)
+        && last.returns != returns
+    {
         last.returns = returns;
+        notes.push("What the last LSTM layer hands on is as --returns says".into());
     }
     if let Some(slope) = options.hard_sigmoid {
+        if slope.is_nan() || slope <= 0.0 {
+            return Err(Error::setting("hard-sigmoid", "a slope above 0", slope));
+        }
+        notes.push(format!(
+            "The gates are hard sigmoids of slope {slope}, as --hard-sigmoid says"
+        ));
         for layer in &mut *layers {
             if let Kind::Lstm(lstm) = &mut layer.kind {
                 lstm.cell.gates = Activation::HardSigmoid { slope };
@@ -106,6 +119,7 @@ fn add_unsaid(layers: &mut Vec<Layer>, options: &Options) {
             },
         });
     }
+    Ok(())
 }
 
 /// The width of a layer's input, if it says it.
@@ -212,7 +226,7 @@ fn shortened(names: &[String]) -> String {
 
 /// Takes a normalisation into the layer behind it, or into a dense layer before it; what has neither
 /// becomes a dense layer.
-fn fold(layers: &mut Vec<Layer>, notes: &mut Vec<String>) {
+fn fold(path: &Path, layers: &mut Vec<Layer>, notes: &mut Vec<String>) -> Result<(), Error> {
     let mut at = 0;
     while at < layers.len() {
         let Kind::Affine { scale, shift } = layers[at].kind.clone() else {
@@ -238,7 +252,17 @@ fn fold(layers: &mut Vec<Layer>, notes: &mut Vec<String>) {
         let into = match into {
             Some(into) => into,
             None => {
+                /// Columns of a layer of its own: a kernel of 64 MiB.
+                const MOST: usize = 1 << 12;
                 let width = scale.len();
+                if width > MOST {
+                    return Err(Error::file(
+                        path,
+                        format!(
+                            "layer {name}: expected a layer before or behind it that takes its {width} factors, got none"
+                        ),
+                    ));
+                }
                 let mut kernel = vec![0.0; width * width];
                 for (column, scale) in scale.iter().enumerate() {
                     kernel[column * width + column] = *scale;
@@ -257,6 +281,7 @@ fn fold(layers: &mut Vec<Layer>, notes: &mut Vec<String>) {
         notes.push(format!("{name} was folded into {into}"));
         layers.remove(at);
     }
+    Ok(())
 }
 
 fn can_fold_back(kind: &Kind, scale: &[f32]) -> bool {

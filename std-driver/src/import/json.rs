@@ -9,15 +9,23 @@ const MOST_BYTES: usize = 1 << 28;
 /// Dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 8;
 
+/// What some editors write before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+fn text(source: &Source) -> &[u8] {
+    let bytes = source.bytes();
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
 /// Whether a file begins as a JSON object does.
 pub(crate) fn is_object(source: &Source) -> bool {
-    let first = source.bytes().iter().find(|b| !b.is_ascii_whitespace());
+    let first = text(source).iter().find(|b| !b.is_ascii_whitespace());
     first == Some(&b'{')
 }
 
 /// The document, which must be an object.
 pub(crate) fn object(source: &Source) -> Result<Value, Error> {
-    let bytes = source.bytes();
+    let bytes = text(source);
     if bytes.len() > MOST_BYTES {
         let got = bytes.len();
         let problem = format!("expected at most {MOST_BYTES} bytes of JSON, got {got}");

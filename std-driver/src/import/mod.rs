@@ -30,7 +30,8 @@ pub use found::{Found, Kind, Layer, Lstm};
 pub(crate) use source::Source;
 
 use crate::Error;
-use crate::chain::ChainModel;
+use crate::chain::{ChainModel, Network};
+use crate::tensors::TensorFile;
 use fused_lstm::{Activation, Returns};
 use std::path::Path;
 use std::str::FromStr;
@@ -147,20 +148,32 @@ pub fn read(
 /// A model of the layers, or of the part of them that is wanted; what is done with them is added to
 /// the notes.
 pub fn assemble(path: &Path, found: &mut Found, options: &Options) -> Result<ChainModel, Error> {
-    let asked = options.part.as_deref().map_or("", |part| part);
-    let asked = asked
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
+    if options.forget_bias.is_some() && found.format != Format::Tf1 {
+        let expected = "a file of TensorFlow 1, which does not say it";
+        return Err(Error::setting("forget-bias", expected, path.display()));
+    }
+    let asked = options.part.as_deref().unwrap_or_default();
+    let asked = asked.split(',').map(str::trim);
+    let asked: Vec<String> = asked
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if options.part.is_some() && asked.is_empty() {
+        return Err(Error::setting("part", "names of layers", "none"));
+    }
     let part = match &found.part {
         Some(left) => left.clone(),
-        None => asked.map(str::to_owned).collect(),
+        None => asked,
     };
     assemble::assemble(path, found, &part, options)
 }
 
 fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Found, Error> {
-    let format = format.or_else(|| detect(source)).ok_or_else(|| {
+    let format = match format {
+        Some(format) => Some(format),
+        None => detect(source)?,
+    };
+    let format = format.ok_or_else(|| {
         source.problem(
             "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
         )
@@ -202,11 +215,34 @@ fn whole_or_part(
     Ok(found)
 }
 
+/// Opens a model; of a network of another system it says how to import it.
+pub fn open_model(path: &Path) -> Result<Network, Error> {
+    Network::open(path).map_err(|error| advise(path, error))
+}
+
+/// `error`, or what to do if the file is a network of another system, which must be imported first.
+pub(crate) fn advise(path: &Path, error: Error) -> Error {
+    let is_network = || {
+        let source = Source::open(path).ok()?;
+        detect(&source).ok()?
+    };
+    match is_network() {
+        Some(_) => Error::file(
+            path,
+            format!(
+                "expected a model, got a network of another system: fused-lstm import {} makes one of it",
+                path.display()
+            ),
+        ),
+        None => error,
+    }
+}
+
 /// The format, by the content.
-fn detect(source: &Source) -> Option<Format> {
+fn detect(source: &Source) -> Result<Option<Format>, Error> {
     if json::is_object(source) {
-        let document = json::object(source).ok()?;
-        return if nam::is(&document) {
+        let document = json::object(source)?;
+        return Ok(if nam::is(&document) {
             Some(Format::Nam)
         } else if guitarml::is(&document) {
             Some(Format::Guitarml)
@@ -222,19 +258,24 @@ fn detect(source: &Source) -> Option<Format> {
             Some(Format::Tf1)
         } else {
             None
-        };
+        });
+    }
+    let own = TensorFile::from_bytes(source.path(), source.bytes().to_vec());
+    if own.is_ok_and(|file| ChainModel::is(&file) || file.has("lstm.0.kernel")) {
+        let expected = "expected a network of another system, got a model, which needs no import";
+        return Err(source.problem(expected));
     }
     if keras::is(source) {
-        return Some(Format::Keras);
+        return Ok(Some(Format::Keras));
     }
     if torch::is(source) {
-        return Some(Format::Torch);
+        return Ok(Some(Format::Torch));
     }
     if tflite::is(source) {
-        return Some(Format::Tflite);
+        return Ok(Some(Format::Tflite));
     }
     if tf1::is(source) {
-        return Some(Format::Tf1);
+        return Ok(Some(Format::Tf1));
     }
-    onnx::is(source).then_some(Format::Onnx)
+    Ok(onnx::is(source).then_some(Format::Onnx))
 }

@@ -7,8 +7,9 @@ mod series;
 mod write;
 
 use crate::Error;
-use crate::chain::Network;
+use crate::chain::{Network, sample_rate};
 use crate::files::{Contents, Uses, Written};
+use crate::import;
 use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile, index_of};
 use crate::weights::{Weights, state_tensors};
@@ -72,10 +73,12 @@ pub fn run(files: Files, options: &Options) -> Result<(), Error> {
         force: files.force,
     };
     uses.check()?;
-    let network = Network::open(files.model)?;
-    let (inputs, sample_rate) = match &network {
-        Network::Plain(weights) => (weights.inputs, None),
-        Network::Chain(chain) => (chain.inputs, chain.sample_rate),
+    let model = TensorFile::open(files.model).map_err(|e| import::advise(files.model, e))?;
+    let network = Network::read(&model)?;
+    let sample_rate = sample_rate(&model);
+    let inputs = match &network {
+        Network::Plain(weights) => weights.inputs,
+        Network::Chain(chain) => chain.inputs,
     };
     let input = read::read(files.input, inputs)?;
     if let (Some(expected), Some(got)) = (sample_rate, input.sample_rate)

@@ -97,8 +97,7 @@ fn wav(path: &Path, inputs: usize) -> Result<Input, Error> {
         1 => [steps, channels, 1],
         inputs if inputs == channels => [steps, 1, channels],
         inputs => {
-            let problem =
-                format!("expected 1 or {inputs} channels for {inputs} inputs, got {channels}");
+            let problem = format!("expected {inputs} channels, one for each input, got {channels}");
             return Err(Error::file(path, problem));
         }
     };
@@ -112,7 +111,10 @@ fn wav(path: &Path, inputs: usize) -> Result<Input, Error> {
 fn csv(path: &Path, inputs: usize) -> Result<Input, Error> {
     let refuse = |e: csv::Error| match e.into_kind() {
         csv::ErrorKind::Io(e) => Error::io(path, "read")(e),
-        kind => Error::file(path, format!("expected CSV, got: {kind:?}")),
+        csv::ErrorKind::Utf8 { .. } => {
+            Error::file(path, "expected CSV, got text that is not UTF-8")
+        }
+        _ => Error::file(path, "expected CSV, got another file"),
     };
     let reader = csv::ReaderBuilder::new()
         .has_headers(false)

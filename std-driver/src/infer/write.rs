@@ -27,19 +27,22 @@ impl Kind {
     }
 }
 
-/// Writes the outputs; a file of one sequence takes the last of them that is one.
+/// Writes the outputs; a file of one sequence takes the logits, or the last of those that there are.
 pub(super) fn write(path: &Path, results: &[NamedTensor], sample_rate: u32) -> Result<(), Error> {
     let kind = Kind::of(path);
     if kind == Kind::Tensors {
         return tensors::write(path, results, Some(RUN_OUTPUT.into()));
     }
-    let sequence = results
-        .iter()
-        .rfind(|tensor| !tensor.name.starts_with("state."));
-    let Some((shape, values)) = sequence.and_then(|tensor| tensor.numbers()) else {
+    let logits = results.iter().find(|tensor| tensor.name == "logits");
+    let last = || {
+        let mut all = results.iter();
+        all.rfind(|tensor| !tensor.name.starts_with("state."))
+    };
+    let sequence = logits.or_else(last).and_then(|tensor| tensor.numbers());
+    let Some((shape, values)) = sequence else {
         return Err(Error::setting("outputs", "one sequence to write", "none"));
     };
-    let [steps, batch, width] = shape[..] else {
+    let [_, batch, width] = shape[..] else {
         return Err(Error::file(
             path,
             format!("cannot be written: shape {shape:?}"),
@@ -67,7 +70,6 @@ pub(super) fn write(path: &Path, results: &[NamedTensor], sample_rate: u32) -> R
         }
         _ => wav(path, batch * width, values, sample_rate)?,
     };
-    let _ = steps;
     files::replace(path, &bytes)
 }
 

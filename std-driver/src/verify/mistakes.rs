@@ -8,6 +8,7 @@ use crate::chain::ChainModel;
 use crate::import::gates::{CORE, Gate, IFJO, IOFJ, Layout};
 use crate::tensors::TensorFile;
 use fused_lstm::{Activation, LayerShape, LstmStage, Stage};
+use std::time::{Duration, Instant};
 
 /// What a model is once a mistake is undone, and whether c and h of the reference are exchanged too.
 struct Undone {
@@ -15,6 +16,12 @@ struct Undone {
     model: ChainModel,
     swapped: bool,
 }
+
+/// How long mistakes are looked for.
+const MOST_TIME: Duration = Duration::from_secs(10);
+
+/// A kind of mistakes, undone.
+type Undo = fn(&ChainModel) -> Vec<Undone>;
 
 /// Those that bring every output within the tolerance; else the best one, if it is ten times nearer.
 pub(super) fn find(
@@ -25,7 +32,11 @@ pub(super) fn find(
     let largest = |model: &ChainModel, swapped: bool| -> Result<f32, Error> {
         let outputs = compare(model, reference, swapped)?.outputs;
         let each = outputs.iter().map(|output| output.largest);
-        Ok(each.fold(0.0, |a, b| if b.is_nan() { b } else { a.max(b) }))
+        // NaN is farther than any number.
+        Ok(each.fold(
+            0.0,
+            |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b) },
+        ))
     };
     let before = largest(model, false)?;
     let mut found: Vec<Mistake> = Vec::new();
@@ -39,16 +50,24 @@ pub(super) fn find(
     };
     let single = singles(model);
     let explains = |found: &[Mistake]| found.iter().any(|m| m.largest <= options.tolerance);
-    for undone in single {
+    // A long sequence through a wide network takes its time, and there are many mistakes.
+    let begin = Instant::now();
+    let in_time = || begin.elapsed() < MOST_TIME;
+    for undone in single.into_iter().take_while(|_| in_time()) {
         take(undone)?;
     }
     if !explains(&found) {
-        // Two at once: gates and a forget bias.
-        for undone in gates(model) {
-            for more in forget_biases(&undone.model) {
-                let name = format!("{}; and {}", undone.name, more.name);
-                let largest = largest(&more.model, false)?;
-                found.push(Mistake { name, largest });
+        // Two at once: gates and a forget bias, of which either was wrong first.
+        for (first, second) in [
+            (gates as Undo, forget_biases as Undo),
+            (forget_biases, gates),
+        ] {
+            for undone in first(model) {
+                for more in second(&undone.model).into_iter().take_while(|_| in_time()) {
+                    let name = format!("{}; and {}", undone.name, more.name);
+                    let largest = largest(&more.model, false)?;
+                    found.push(Mistake { name, largest });
+                }
             }
         }
     }
@@ -64,10 +83,11 @@ pub(super) fn find(
 }
 
 fn singles(model: &ChainModel) -> Vec<Undone> {
-    let mut all = gates(model);
-    all.extend(forget_biases(model));
+    // The most usual ones first.
+    let mut all = forget_biases(model);
     all.extend(states(model));
     all.extend(functions(model));
+    all.extend(gates(model));
     all
 }
 

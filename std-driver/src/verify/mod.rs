@@ -73,9 +73,16 @@ pub fn verify(
         passed_over,
     } = compare(model, reference, false)?;
     if outputs.is_empty() {
-        let keys = reference.keys().join(", ");
+        let shapes = reference.keys().into_iter().map(|key| {
+            let shape = reference
+                .numbers(&key)
+                .map(|(shape, _)| format!(" {shape:?}"));
+            format!("{key}{}", shape.unwrap_or_default())
+        });
+        let got = shapes.collect::<Vec<_>>().join(", ");
+        let inputs = model.inputs;
         return Err(reference.problem(format!(
-            "expected inputs and outputs of the model (x and y, model.x and model.y, …), got {keys}"
+            "expected x and y of the LSTM layers, or model.x [T, B, {inputs}] and model.y, got {got}"
         )));
     }
     let mut report = Report {

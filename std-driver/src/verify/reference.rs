@@ -40,6 +40,8 @@ pub(super) fn compare(
     for key in reference.keys() {
         match reference.numbers(&key) {
             Ok((shape, values)) => all.push(Tensor { key, shape, values }),
+            // Other types than numbers say nothing; a number that is none is an error.
+            Err(error) if reference.f32_shape(&key).is_ok() => return Err(error),
             Err(_) => passed_over.push(key),
         }
     }
@@ -156,7 +158,7 @@ impl<'a> Comparing<'a> {
         if let Some(Stage::Lstm(lstm)) = part.stages.last_mut().map(|stage| &mut stage.stage) {
             lstm.returns = Returns::Sequence;
         }
-        let Some(ran) = run_rows(&part, x, Order::Time)? else {
+        let Some(ran) = self.in_order(&part, x)? else {
             return Ok(());
         };
         self.used.push("x".into());
@@ -176,10 +178,38 @@ impl<'a> Comparing<'a> {
             && let Some(ran) = run_rows(&own, x, Order::Time)?
         {
             self.add(y, &ran.y);
+            if !self.is_used("y") {
+                return Err(self.does_not_fit(y, ran.y.len()));
+            }
         }
         self.states(&part, &ran, 0);
         self.final_states(&part, &ran);
         Ok(())
+    }
+
+    /// A run in the order of time and batch in which `y` is nearer, or with the steps first.
+    fn in_order(&self, part: &ChainModel, x: &Tensor) -> Result<Option<Ran>, Error> {
+        let Some(steps_first) = run_rows(part, x, Order::Time)? else {
+            return Ok(None);
+        };
+        let far = |ran: &Ran| match self.get("y") {
+            Some(y) if y.values.len() == ran.y.len() => Some(output(y, &ran.y).largest),
+            _ => None,
+        };
+        // Nobody asks for the other order where this one fits.
+        let Some(distance) = far(&steps_first).filter(|&distance| distance > 1e-3) else {
+            return Ok(Some(steps_first));
+        };
+        let other = run_rows(part, x, Order::Batch)?;
+        let nearer = other.filter(|other| far(other).is_some_and(|other| other < distance));
+        Ok(Some(nearer.unwrap_or(steps_first)))
+    }
+
+    fn does_not_fit(&self, tensor: &Tensor, got: usize) -> Error {
+        self.reference.problem(format!(
+            "key {}: the model gives {got} numbers, got shape {:?}; if it gives every step, import it with --returns last or mean",
+            tensor.key, tensor.shape
+        ))
     }
 
     /// The place of a layer, or of what turns the steps round before it, as a layer of Keras that goes
@@ -356,11 +386,13 @@ impl<'a> Comparing<'a> {
         zeros: usize,
     ) -> Result<(), Error> {
         let mut best: Option<(Output, Ran)> = None;
+        let mut given = None;
         for order in [Order::Time, Order::Batch] {
             let Some(ran) = run_after_zeros(model, x, order, zeros)? else {
                 continue;
             };
             if ran.y.len() != y.values.len() {
+                given = Some(ran.y.len());
                 continue;
             }
             let output = output(y, &ran.y);
@@ -377,6 +409,8 @@ impl<'a> Comparing<'a> {
                 self.states(model, &ran, 0);
                 self.final_states(model, &ran);
             }
+        } else if let Some(given) = given.filter(|_| y.key == "model.y") {
+            return Err(self.does_not_fit(y, given));
         }
         Ok(())
     }
