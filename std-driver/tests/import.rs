@@ -370,7 +370,7 @@ fn nothing_is_passed_over_in_silence() {
             .contains("- 48000 samples a second.")
     );
     folder.fails(
-        "import n.safetensors",
+        "import n.safetensors -o o.safetensors",
         1,
         &["got a model, which needs no import"],
     );

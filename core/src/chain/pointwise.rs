@@ -42,8 +42,14 @@ struct Over<'a, F, const R: usize, const W: usize> {
 impl<F: Update<R, W>, const R: usize, const W: usize> Elementwise for Over<'_, F, R, W> {
     #[inline(always)]
     fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
-        let read = self.read.map(|buffer| at.load(buffer));
-        let written = self.written.each_ref().map(|buffer| at.load(buffer));
+        // Loops, because the compiler makes calls of `map`.
+        let (mut read, mut written) = ([s.splat(0.0); R], [s.splat(0.0); W]);
+        for (v, buffer) in read.iter_mut().zip(&self.read) {
+            *v = at.load(buffer);
+        }
+        for (v, buffer) in written.iter_mut().zip(&self.written) {
+            *v = at.load(buffer);
+        }
         let results = self.formula.evaluate(s, read, written);
         for (buffer, v) in self.written.iter_mut().zip(results) {
             at.store(buffer, v);
