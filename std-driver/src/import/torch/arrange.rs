@@ -4,13 +4,14 @@ use super::modules::{Content, Unit, shown};
 use super::order::{Orders, Widths, follows, orders};
 use super::state::listed;
 use crate::Error;
-use crate::import::Source;
+use crate::import::{Kind, Source};
 
 /// Keeps the modules that are named, in that order; whether that is an order that was given.
 pub(super) fn choose(
     source: &Source,
     units: &mut Vec<Unit>,
     part: &str,
+    ordered: bool,
     notes: &mut Vec<String>,
 ) -> Result<bool, Error> {
     let names: Vec<&str> = part.split(',').map(str::trim).collect();
@@ -22,6 +23,12 @@ pub(super) fn choose(
         };
         let before = kept.len();
         kept.extend(units.extract_if(.., inside));
+        if let Some(own) = kept.get_mut(before..).filter(|_| !ordered) {
+            own.sort_by_cached_key(|unit| natural(&unit.path));
+        }
+        if kept.len() == before {
+            kept.extend(layer(units, name));
+        }
         if kept.len() == before {
             let known: Vec<String> = units
                 .iter()
@@ -34,11 +41,69 @@ pub(super) fn choose(
         }
     }
     if !units.is_empty() {
-        let left: Vec<&str> = units.iter().map(|unit| &unit.path[..]).collect();
+        let left: Vec<String> = units
+            .iter()
+            .map(|unit| shown(&unit.path, "weight"))
+            .collect();
         notes.push(format!("Not of the part, and left out: {}.", listed(&left)));
     }
     *units = kept;
     Ok(names.len() > 1)
+}
+
+/// A name in pieces that end in a number, for an order in which 2 comes before 10.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut pieces = Vec::new();
+    let (mut text, mut number) = (String::new(), None::<u64>);
+    for c in name.chars() {
+        match (c.to_digit(10), number) {
+            (Some(digit), before) => {
+                let before = before.unwrap_or(0).saturating_mul(10);
+                number = Some(before.saturating_add(digit.into()));
+            }
+            (None, Some(before)) => {
+                pieces.push((std::mem::take(&mut text), before));
+                number = None;
+                text.push(c);
+            }
+            (None, None) => text.push(c),
+        }
+    }
+    pieces.push((text, number.unwrap_or(0)));
+    pieces
+}
+
+/// The layer of that name, taken out of its module.
+fn layer(units: &mut Vec<Unit>, name: &str) -> Option<Unit> {
+    let is = |unit: &Unit| match &unit.content {
+        Content::Known { layers, .. } | Content::Other(layers) => {
+            layers.iter().position(|layer| layer.name == name)
+        }
+        Content::Between(layer) => (layer.name == name).then_some(0),
+        Content::Matrix { .. } => (shown(&unit.path, "weight") == name).then_some(0),
+    };
+    let (k, at) = units
+        .iter()
+        .enumerate()
+        .find_map(|(k, unit)| Some((k, is(unit)?)))?;
+    let unit = units.get_mut(k)?;
+    if let Content::Known { layers, .. } = &mut unit.content
+        && layers.len() > 1
+        && let Some(Kind::Lstm(lstm)) = layers.get(at).map(|layer| &layer.kind)
+    {
+        let stage = lstm.stage();
+        let inputs = stage.layer.inputs;
+        let outputs = stage.outputs().saturating_mul(stage.direction.count());
+        return Some(Unit {
+            path: name.to_owned(),
+            content: Content::Known {
+                layers: vec![layers.remove(at)],
+                inputs,
+                outputs,
+            },
+        });
+    }
+    Some(units.remove(k))
 }
 
 /// Brings the modules into the order in which they run, as far as that can be known, and gives the
@@ -87,7 +152,7 @@ pub(super) fn arrange(
             Orders::Several if !ordered => {
                 return Err(source.problem(format!(
                     "expected one order in which the widths of the layers fit, got several of {}: \
-                    give their names as the part, in the order in which they run, with commas between",
+                    name them by --part, in the order in which they run, with commas between",
                     names(&order)
                 )));
             }

@@ -1,13 +1,17 @@
 //! What of a checkpoint is the model.
 
+use super::names::is_recurrent;
 use super::pickle::{Id, Object, Pickle};
-use super::state::clipped;
+use super::state::{clipped, listed};
 use super::view::is_tensor;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Dictionaries in dictionaries.
 const MOST_DEPTH: usize = 64;
+
+/// The length of a tensor's name.
+const MOST_BYTES: usize = 500;
 
 /// The keys under which the weights are.
 const WEIGHTS: [&str; 8] = [
@@ -32,8 +36,11 @@ const TRAINING: [&str; 7] = [
     "amp",
 ];
 
-/// Which objects are tensors or have such in them.
-pub(super) struct Holders(Vec<bool>);
+/// Which objects are tensors or have such in them, and which have recurrent layers.
+pub(super) struct Holders {
+    tensors: Vec<bool>,
+    recurrent: Vec<bool>,
+}
 
 impl Holders {
     pub(super) fn new(pickle: &Pickle) -> Self {
@@ -44,8 +51,25 @@ impl Holders {
             parents.extend(pickle.parts(id).into_iter().map(|part| (part, id)));
         }
         parents.sort_unstable();
+        let recurrent = |&id: &Id| {
+            let mut items = pickle.items(id).iter();
+            items.any(|&(key, value)| {
+                pickle
+                    .text(key)
+                    .is_some_and(|key| key.len() < MOST_BYTES && is_recurrent(key))
+                    && is_tensor(pickle, value)
+            })
+        };
+        let tensors = all.clone().filter(|&id| is_tensor(pickle, id)).collect();
+        Self {
+            tensors: Self::above(&parents, count, tensors),
+            recurrent: Self::above(&parents, count, all.filter(recurrent).collect()),
+        }
+    }
+
+    /// These objects and all that have them in themselves.
+    fn above(parents: &[(Id, Id)], count: usize, mut open: Vec<Id>) -> Vec<bool> {
         let mut holds = vec![false; count];
-        let mut open: Vec<Id> = all.filter(|&id| is_tensor(pickle, id)).collect();
         while let Some(id) = open.pop() {
             match holds.get_mut(id as usize) {
                 Some(place) if !*place => *place = true,
@@ -56,11 +80,15 @@ impl Holders {
             let own = own.take_while(|&&(part, _)| part == id);
             open.extend(own.map(|&(_, parent)| parent));
         }
-        Self(holds)
+        holds
     }
 
     pub(super) fn has(&self, id: Id) -> bool {
-        self.0.get(id as usize).copied().unwrap_or(false)
+        self.tensors.get(id as usize).copied().unwrap_or(false)
+    }
+
+    fn is_recurrent(&self, id: Id) -> bool {
+        self.recurrent.get(id as usize).copied().unwrap_or(false)
     }
 }
 
@@ -90,6 +118,17 @@ pub(super) struct Model<'a> {
     pub(super) chosen: bool,
     /// Keys of other things that have tensors.
     pub(super) left_out: Vec<String>,
+}
+
+/// Whether each name of a part begins with one of these.
+fn all_in(part: &str, models: &[&str]) -> bool {
+    let mut names = part.split(',').map(str::trim);
+    names.all(|name| {
+        models.iter().any(|model| {
+            let rest = name.strip_prefix(model);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    })
 }
 
 /// The model in a checkpoint, or what is wrong.
@@ -135,7 +174,7 @@ pub(super) fn model<'a>(
             }
             (None, Some((first, _)), Some((second, _))) => {
                 return Err(format!(
-                    "expected one model, got {first} and {second}: choose one of them as the part"
+                    "expected one model, got {first} and {second}: name one of them by --part"
                 ));
             }
             (None, Some(&first), None) => vec![first.clone()],
@@ -147,7 +186,19 @@ pub(super) fn model<'a>(
             (None, None, _) => {
                 let training = |name: &str| TRAINING.iter().any(|start| name.starts_with(start));
                 let others = inner.iter().filter(|(name, _)| !training(name));
-                others.map(|&part| part.clone()).collect()
+                let others: Vec<(Cow<str>, Id)> = others.map(|&part| part.clone()).collect();
+                // The same object under two names is one model, and one in itself is none.
+                let mut seen = HashSet::from([id]);
+                let models = others.iter().filter(|&&(_, id)| seen.insert(id));
+                let models = models.filter(|&&(_, id)| holders.is_recurrent(id));
+                let models: Vec<&str> = models.map(|(name, _)| &name[..]).collect();
+                if models.len() > 1 && !part.is_some_and(|part| all_in(part, &models)) {
+                    return Err(format!(
+                        "expected one model, got {}: name one of them by --part",
+                        listed(&models)
+                    ));
+                }
+                others
             }
         };
         let kept: HashSet<Id> = chosen.iter().map(|&(_, id)| id).collect();

@@ -16,6 +16,9 @@ pub(super) const LAYER: [&str; 5] = [
     "num_batches_tracked",
 ];
 
+/// What the paths of PyTorch's own classes begin with.
+pub(super) const OWN: &str = "torch.nn.modules.";
+
 /// A module.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -58,7 +61,8 @@ pub(super) fn content(
     path: &str,
     class: Option<&str>,
     parts: &[(&str, &Entry)],
-    norms: &mut Vec<String>,
+    epsilon: Option<f64>,
+    norms: &mut [Vec<String>; 2],
 ) -> Result<Content, Error> {
     let tensor = |wanted: &str| {
         parts.iter().find_map(|&(name, entry)| match entry {
@@ -67,7 +71,7 @@ pub(super) fn content(
         })
     };
     let known = |names: &[&str]| parts.iter().all(|(name, _)| names.contains(name));
-    let class = class.and_then(|class| class.strip_prefix("torch.nn.modules."));
+    let class = class.and_then(|class| class.strip_prefix(OWN));
     let class = class.map(|class| class.rsplit('.').next().unwrap_or(class));
     let is = |classes: &[&str]| class.is_none_or(|class| classes.contains(&class));
     let one = |kind: Kind| Layer {
@@ -91,10 +95,15 @@ pub(super) fn content(
             variance,
             weight: tensor("weight"),
             bias: tensor("bias"),
+            epsilon,
         };
         let kind = affine(source, path, norm)?;
         let width = mean.values.len();
-        norms.push(shown(path, "The norm"));
+        let shown = shown(path, "The norm");
+        match epsilon {
+            Some(epsilon) => norms[1].push(format!("{shown} ({epsilon:e})")),
+            None => norms[0].push(shown),
+        }
         return Ok(Content::Known {
             layers: vec![one(kind)],
             inputs: width,
@@ -180,7 +189,13 @@ pub(super) fn silent(class: &str) -> Kind {
         "Sigmoid" => Kind::Activation(Activation::Sigmoid),
         "ReLU" => Kind::Activation(Activation::Relu),
         "Hardsigmoid" => Kind::Activation(Activation::HardSigmoid { slope: 1.0 / 6.0 }),
-        "Dropout" | "Dropout1d" | "AlphaDropout" | "Identity" => Kind::Nothing(class.to_owned()),
+        "Dropout"
+        | "Dropout1d"
+        | "Dropout2d"
+        | "Dropout3d"
+        | "AlphaDropout"
+        | "FeatureAlphaDropout"
+        | "Identity" => Kind::Nothing(class.to_owned()),
         _ => Kind::Other(class.to_owned()),
     }
 }

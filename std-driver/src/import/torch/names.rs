@@ -1,15 +1,17 @@
 //! From tensors by name to layers.
 
 use super::arrange::{arrange, choose};
-use super::modules::{Content, LAYER, Unit, content, shown, split};
+use super::modules::{Content, LAYER, OWN, Unit, content, shown, split};
 use super::norm::EPSILON;
 use super::rnn;
-use super::state::{Entry, StateDict, listed};
+use super::state::{Entry, StateDict, clipped, listed};
 use crate::Error;
 use crate::import::gates::transposed;
 use crate::import::{Format, Found, Kind, Layer, Options, Source};
 use std::collections::{HashMap, HashSet};
 
+/// The class of modules that run one after the other.
+const SEQUENTIAL: &str = "torch.nn.modules.container.Sequential";
 /// What wrappers put before every name.
 const WRAPPERS: [(&str, &str); 2] = [("module.", "DataParallel"), ("_orig_mod.", "torch.compile")];
 
@@ -35,7 +37,7 @@ pub(super) fn layers(
     let mut units = units(source, &dict, &mut notes)?;
     let part = options.part.as_deref().filter(|_| !dict.chosen);
     let given = match part {
-        Some(part) => choose(source, &mut units, part, &mut notes)?,
+        Some(part) => choose(source, &mut units, part, dict.ordered, &mut notes)?,
         None => false,
     };
     if units.is_empty() {
@@ -76,6 +78,22 @@ pub(super) fn layers(
             }),
         }
     }
+    for pair in layers.windows(2) {
+        let [first, second] = pair else {
+            continue;
+        };
+        let dense = |layer: &Layer| matches!(layer.kind, Kind::Dense { .. });
+        let parent = split(&first.name).0;
+        let class = dict.classes.get(parent);
+        let sequence = class.is_some_and(|class| class == SEQUENTIAL);
+        if dense(first) && dense(second) && !(sequence && split(&second.name).0 == parent) {
+            notes.push(format!(
+                "Between {} and {} nothing is assumed: an activation there is not in the file.",
+                clipped(&first.name),
+                clipped(&second.name)
+            ));
+        }
+    }
     notes.push(
         "The file has weights, but not what is done between and behind the layers: no activations, \
         no skips and no choice of time steps are assumed."
@@ -99,14 +117,26 @@ fn unwrap(dict: &mut StateDict, notes: &mut Vec<String>) {
         for (name, _) in &mut dict.entries {
             name.drain(..prefix.len());
         }
-        let classes = std::mem::take(&mut dict.classes).into_iter();
-        dict.classes = classes
-            .map(|(path, class)| (path.strip_prefix(prefix).unwrap_or(&path).to_owned(), class))
-            .collect();
+        dict.classes = inside(std::mem::take(&mut dict.classes), prefix);
+        dict.epsilons = inside(std::mem::take(&mut dict.epsilons), prefix);
         notes.push(format!(
             "{prefix} before all names, as {wrapper} has it, was taken off."
         ));
     }
+}
+
+/// What is known of the modules that a wrapper holds.
+fn inside<T>(known: HashMap<String, T>, prefix: &str) -> HashMap<String, T> {
+    let each = known.into_iter().filter_map(|(path, value)| {
+        let whole = format!("{path}.");
+        let path = if whole == prefix {
+            ""
+        } else {
+            path.strip_prefix(prefix)?
+        };
+        Some((path.to_owned(), value))
+    });
+    each.collect()
 }
 
 /// The name of a tensor in its module, its whole name, and itself.
@@ -138,8 +168,21 @@ fn units(source: &Source, dict: &StateDict, notes: &mut Vec<String>) -> Result<V
         }
     }
     let mut units = Vec::new();
-    let mut norms = Vec::new();
+    let mut norms = [Vec::new(), Vec::new()];
     for (path, group) in groups {
+        let class = dict.classes.get(path).map(String::as_str);
+        if let Some(class) = class.filter(|class| !class.starts_with(OWN)) {
+            // A class of the user's can do anything with its tensors.
+            let class = split(class).1.to_owned();
+            units.push(Unit {
+                path: path.to_owned(),
+                content: Content::Other(vec![Layer {
+                    name: shown(path, "weight"),
+                    kind: Kind::Other(class),
+                }]),
+            });
+            continue;
+        }
         let mut recurrent = Vec::new();
         let mut rest = Vec::new();
         for (local, name, entry) in group {
@@ -160,13 +203,21 @@ fn units(source: &Source, dict: &StateDict, notes: &mut Vec<String>) -> Result<V
             }
         }
         if !rest.is_empty() {
-            let class = dict.classes.get(path).map(String::as_str);
-            let content = content(source, path, class, &rest, &mut norms)?;
+            let epsilon = dict.epsilons.get(path).copied();
+            let content = content(source, path, class, &rest, epsilon, &mut norms)?;
             units.push(Unit {
                 path: path.to_owned(),
                 content,
             });
         }
+    }
+    let [norms, with_epsilon] = norms;
+    if !with_epsilon.is_empty() {
+        notes.push(format!(
+            "{}: a norm by the statistics of the training, with the number that the file has added \
+            to the variance; counts of batches are left out.",
+            listed(&with_epsilon)
+        ));
     }
     if !norms.is_empty() {
         notes.push(format!(

@@ -4,7 +4,7 @@ use super::state::Tensor;
 use crate::Error;
 use crate::import::{Kind, Source};
 
-/// What PyTorch adds to a variance, unless it is told otherwise; files do not say.
+/// What PyTorch adds to a variance, unless it is told otherwise; only whole modules say.
 pub(super) const EPSILON: f64 = 1e-5;
 
 /// The tensors of the module.
@@ -14,6 +14,8 @@ pub(super) struct Norm<'a> {
     pub(super) variance: &'a Tensor,
     pub(super) weight: Option<&'a Tensor>,
     pub(super) bias: Option<&'a Tensor>,
+    /// What is added to the variance, if the file says.
+    pub(super) epsilon: Option<f64>,
 }
 
 /// What it does.
@@ -43,6 +45,12 @@ pub(super) fn affine(source: &Source, path: &str, norm: Norm) -> Result<Kind, Er
             "key {path}.running_var: expected no numbers below 0, got {got}"
         )));
     }
+    let epsilon = norm.epsilon.unwrap_or(EPSILON);
+    if !epsilon.is_finite() || epsilon < 0.0 {
+        return Err(source.problem(format!(
+            "key {path}.eps: expected a number of at least 0, got {epsilon}"
+        )));
+    }
     let value = |tensor: Option<&Tensor>, k: usize, otherwise: f64| {
         let value = tensor.and_then(|tensor| tensor.values.get(k));
         value.map_or(otherwise, |&value| value.into())
@@ -56,7 +64,7 @@ pub(super) fn affine(source: &Source, path: &str, norm: Norm) -> Result<Kind, Er
         .zip(&norm.variance.values)
         .enumerate()
     {
-        let factor = value(norm.weight, k, 1.0) / (f64::from(variance) + EPSILON).sqrt();
+        let factor = value(norm.weight, k, 1.0) / (f64::from(variance) + epsilon).sqrt();
         scale.push(factor as f32);
         shift.push((value(norm.bias, k, 0.0) - f64::from(mean) * factor) as f32);
     }

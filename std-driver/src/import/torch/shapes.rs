@@ -296,7 +296,7 @@ fn the_order() {
     refused(
         &four,
         "expected one order in which the widths of the layers fit, got several of fc, lstm: \
-        give their names as the part, in the order in which they run, with commas between",
+        name them by --part, in the order in which they run, with commas between",
     );
     reads(
         &four,
@@ -338,6 +338,43 @@ fn the_order() {
         Some("lstm,v"),
         &["lstm.l0: LSTM 3->4", "v: dense 4->1"],
     );
+}
+
+#[test]
+fn parts_by_layers_and_numbers() {
+    let stack: &Tensors = &[
+        IH,
+        HH,
+        ("lstm.weight_ih_l1", &[16, 4]),
+        ("lstm.weight_hh_l1", &[16, 4]),
+        ("fc.weight", &[2, 4]),
+        ("fc.bias", &[2]),
+        ("out.weight", &[1, 2]),
+        ("out.bias", &[1]),
+    ];
+    reads(stack, Some("lstm.l0"), &["lstm.l0: LSTM 3->4"]);
+    let expected = ["lstm.l1: LSTM 4->4", "fc: dense 4->2"];
+    reads(stack, Some("lstm.l1,fc"), &expected);
+    let notes = open(&text(stack), None).unwrap().notes;
+    let note = "Between fc and out nothing is assumed: an activation there is not in the file.";
+    assert!(notes.contains(&note.to_owned()), "{notes:?}");
+    let names = ["0", "1", "10", "2"].map(|k| {
+        [
+            format!("cells.{k}.weight_hh"),
+            format!("cells.{k}.weight_ih"),
+        ]
+    });
+    let names = names.as_flattened();
+    let cells: Vec<(&str, &[usize])> = names.iter().map(|name| (&name[..], &[16, 4][..])).collect();
+    let head: [(&str, &[usize]); 2] = [("out.bias", &[1]), ("out.weight", &[1, 4])];
+    let expected = [
+        "cells.0: LSTM 4->4",
+        "cells.1: LSTM 4->4",
+        "cells.2: LSTM 4->4",
+        "cells.10: LSTM 4->4",
+        "out: dense 4->1",
+    ];
+    reads(&[&cells[..], &head].concat(), Some("cells,out"), &expected);
 }
 
 #[test]

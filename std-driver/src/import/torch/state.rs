@@ -30,6 +30,8 @@ pub(crate) struct StateDict {
     pub(crate) ordered: bool,
     /// The classes of modules, by their paths, where the file has them.
     pub(crate) classes: HashMap<String, String>,
+    /// What norms add to a variance, by their paths, where the file has it.
+    pub(crate) epsilons: HashMap<String, f64>,
     /// Whether [`Options::part`](crate::import::Options::part) was used up by the file's structure.
     pub(crate) chosen: bool,
     /// What was left out or converted.

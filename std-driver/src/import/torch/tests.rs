@@ -134,7 +134,7 @@ fn notes() {
     for (name, note) in [
         (
             "torch_lightning.ckpt",
-            "Not weights, and left out: callbacks, optimizer_states.",
+            "Other models or states, left out: callbacks, optimizer_states.",
         ),
         (
             "torch_lightning.ckpt",
@@ -167,7 +167,7 @@ fn notes() {
         ),
         (
             "torch_sequence_state.pt",
-            "Modules without weights, of which the file does not say where they stand: head.1, head.2, head.4.",
+            "The file has modules without weights, of which it does not say where they run: head.1, head.2, head.4. They are left out: add them by --then, or import a part.",
         ),
         (
             "torch_stack.pt",

@@ -227,7 +227,9 @@ fn bombs() {
     }
     object.extend(lstm());
     object.extend(vec![b's'; 1000]);
-    refused(&object, "in each other, got more");
+    let error = open(legacy(&object, &NUMBERS), Some("a, b")).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("in each other, got more"), "{error}");
     // More objects than anything has.
     refused(
         &vec![b'N'; (1 << 21) + 1],
@@ -415,23 +417,30 @@ fn checkpoints() {
     let two = [("model", lstm()), ("optimizer", lstm()), ("net", lstm())];
     refused(
         &dict(&two),
-        "expected one model, got model and net: choose one of them as the part",
+        "expected one model, got model and net: name one of them by --part",
     );
     let found = open(legacy(&dict(&two), &NUMBERS), Some("net")).unwrap();
     assert_eq!(found.layers.len(), 1);
     assert_eq!(
         found.notes[0],
-        "Not weights, and left out: model, optimizer."
+        "Other models or states, left out: model, optimizer."
     );
     let found = open(legacy(&dict(&two[..2]), &NUMBERS), None).unwrap();
-    assert_eq!(found.notes[0], "Not weights, and left out: optimizer.");
-    // Without a key that says which is the model, all of them.
+    assert_eq!(
+        found.notes[0],
+        "Other models or states, left out: optimizer."
+    );
+    // Without a key that says which is the model, those that are named.
     let two = [
         ("encoder", lstm()),
         ("decoder", lstm()),
         ("optim_a", lstm()),
     ];
-    let found = open(legacy(&dict(&two), &NUMBERS), None).unwrap();
+    refused(
+        &dict(&two),
+        "expected one model, got encoder, decoder: name one of them by --part",
+    );
+    let found = open(legacy(&dict(&two), &NUMBERS), Some("encoder, decoder")).unwrap();
     let names: Vec<&str> = found.layers.iter().map(|layer| &layer.name[..]).collect();
     assert_eq!(names, ["encoder.l0", "decoder.l0"]);
     let found = open(legacy(&dict(&two), &NUMBERS), Some("decoder")).unwrap();
@@ -444,7 +453,10 @@ fn checkpoints() {
     assert_eq!(names, ["head", "lstm.l0"]);
     let beside = dict(&[weight, ("model", lstm())]);
     let found = open(legacy(&beside, &NUMBERS), None).unwrap();
-    assert_eq!(found.notes[0], "Not weights, and left out: head.weight.");
+    assert_eq!(
+        found.notes[0],
+        "Other models or states, left out: head.weight."
+    );
     // Several things in a tuple, and dictionaries in each other.
     let inner = dict(&[("checkpoint", dict(&[("state_dict", lstm())]))]);
     let found = open(legacy(&tuple(&[inner, int(3)]), &NUMBERS), None).unwrap();

@@ -1,10 +1,11 @@
 //! From what a pickle describes to tensors by name, with the classes of modules where it has them.
 
 use super::checkpoint::{Holders, Model, is_container, key, model};
+use super::modules::{OWN, silent};
 use super::pickle::{Id, Object, Pickle};
 use super::state::{clipped, listed};
 use super::view::{Leaf, is_tensor, leaf};
-use crate::import::Options;
+use crate::import::{Kind, Options};
 use std::collections::{HashMap, HashSet};
 
 /// Modules in modules.
@@ -27,10 +28,14 @@ pub(super) enum Named<'a> {
 pub(super) struct Walk<'a> {
     pub(super) entries: Vec<(String, Named<'a>)>,
     pub(super) classes: HashMap<String, String>,
+    /// What norms add to a variance, by their paths.
+    pub(super) epsilons: HashMap<String, f64>,
     pub(super) chosen: bool,
     pub(super) notes: Vec<String>,
     /// Modules without weights, with their classes.
     silent: Vec<String>,
+    /// Keys beside the model that have tensors.
+    beside: Vec<String>,
     left_out: Vec<String>,
     shared: Vec<String>,
 }
@@ -50,7 +55,7 @@ pub(super) fn walk<'a>(pickle: &Pickle<'a>, options: &Options) -> Result<Walk<'a
         names: 0,
         found: Walk {
             chosen,
-            left_out,
+            beside: left_out,
             ..Walk::default()
         },
     };
@@ -62,17 +67,21 @@ pub(super) fn walk<'a>(pickle: &Pickle<'a>, options: &Options) -> Result<Walk<'a
     }
     let mut found = walker.found;
     let lists = [
+        (&found.beside, "Other models or states, left out"),
         (&found.left_out, "Not weights, and left out"),
         (&found.shared, "The same object a second time, and left out"),
-        (
-            &found.silent,
-            "Modules without weights, of which the file does not say where they stand",
-        ),
     ];
     for (names, what) in lists {
         if !names.is_empty() {
             found.notes.push(format!("{what}: {}.", listed(names)));
         }
+    }
+    if !found.silent.is_empty() {
+        found.notes.push(format!(
+            "The file has modules without weights, of which it does not say where they run: {}. \
+            They are left out: add them by --then, or import a part.",
+            listed(&found.silent)
+        ));
     }
     Ok(found)
 }
@@ -91,6 +100,8 @@ struct Walker<'p, 'a> {
 struct How {
     /// Whether they are attributes, of which only tensors and modules are of interest.
     attributes: bool,
+    /// Whether all objects are modules.
+    modules: bool,
     /// Whether they are modules that run one after the other.
     sequence: bool,
 }
@@ -131,6 +142,7 @@ impl Walker<'_, '_> {
         }
         let items = How {
             attributes: false,
+            modules: false,
             sequence: false,
         };
         let &Object::Made { by, state, .. } = self.pickle.get(id) else {
@@ -139,11 +151,9 @@ impl Walker<'_, '_> {
         let class = self.class(by);
         let attributes = How {
             attributes: true,
+            modules: false,
             sequence: class.ends_with(".Sequential"),
         };
-        if !prefix.is_empty() && !class.is_empty() {
-            self.found.classes.insert(prefix.to_owned(), class);
-        }
         // Slots, if there are any, come second.
         let state = state.map(|state| match self.pickle.list(state) {
             Some(&[dict, _]) => dict,
@@ -155,11 +165,17 @@ impl Walker<'_, '_> {
         if !self.first(id, prefix) {
             return Ok(());
         }
+        if !class.is_empty() {
+            self.found.classes.insert(prefix.to_owned(), class);
+        }
         let names = ["_parameters", "_buffers", "_modules"];
         let mut parts = [None; 3];
         if !self.seen.get(state as usize).copied().unwrap_or(true) {
             for &(key, value) in self.pickle.items(state) {
                 let key = self.pickle.text(key);
+                if let (Some("eps"), &Object::Float(value)) = (key, self.pickle.get(value)) {
+                    self.found.epsilons.insert(prefix.to_owned(), value);
+                }
                 for (part, name) in parts.iter_mut().zip(names) {
                     if key == Some(name) {
                         *part = Some(value);
@@ -172,8 +188,14 @@ impl Walker<'_, '_> {
             return self.entries(state, prefix, attributes, depth);
         }
         if self.first(state, prefix) {
-            for part in parts.into_iter().flatten() {
-                self.entries(part, prefix, attributes, depth)?;
+            for (part, name) in parts.into_iter().zip(names) {
+                let how = How {
+                    modules: name == "_modules",
+                    ..attributes
+                };
+                if let Some(part) = part {
+                    self.entries(part, prefix, how, depth)?;
+                }
             }
         }
         Ok(())
@@ -189,7 +211,7 @@ impl Walker<'_, '_> {
             let inner = is_container(self.pickle, value) && self.holders.has(value);
             let module = match tensor || inner {
                 true => None,
-                false => self.module(value),
+                false => self.module(value, how.modules || how.sequence),
             };
             if how.attributes && !tensor && !inner && module.is_none() {
                 continue;
@@ -206,8 +228,14 @@ impl Walker<'_, '_> {
             } else {
                 match module {
                     Some(class) if how.sequence => {
+                        let seen = self.seen.get(value as usize).copied().unwrap_or(true);
+                        if class == "Sequential" && !seen {
+                            self.flatten(value, &name, depth + 1)?;
+                            continue;
+                        }
                         self.found.entries.push((name, Named::Module(class)));
                     }
+                    Some(class) if matches!(silent(&class), Kind::Nothing(_)) => {}
                     Some(class) => self.found.silent.push(format!("{name} ({class})")),
                     None => self.found.left_out.push(name),
                 }
@@ -229,8 +257,9 @@ impl Walker<'_, '_> {
         path.join(".")
     }
 
-    /// The class of a module that has no tensors, without its path.
-    fn module(&self, id: Id) -> Option<String> {
+    /// The class of a module that has no tensors, without its path: one of PyTorch's, or where
+    /// all objects are modules, any.
+    fn module(&self, id: Id, any: bool) -> Option<String> {
         let Object::Made {
             by, state: Some(_), ..
         } = self.pickle.get(id)
@@ -238,8 +267,15 @@ impl Walker<'_, '_> {
             return None;
         };
         let class = self.class(*by);
-        let name = class.strip_prefix("torch.nn.modules.")?;
-        Some(name.rsplit('.').next().unwrap_or(name).to_owned())
+        let name = class.rsplit('.').next().unwrap_or(&class);
+        if class.starts_with(OWN) {
+            return Some(name.to_owned());
+        }
+        // A class of the user's is not what its name says.
+        any.then(|| match silent(name) {
+            Kind::Other(_) if name != "Sequential" => name.to_owned(),
+            _ => format!("own {name}"),
+        })
     }
 
     /// A state dictionary knows the versions of all modules, also of those without weights.

@@ -125,6 +125,7 @@ pub(super) fn gather<'a>(
         entries,
         ordered,
         classes: found.classes,
+        epsilons: found.epsilons,
         chosen: found.chosen,
         notes,
     })
