@@ -187,7 +187,7 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
         Format::Torch => torch::read(source, options),
         Format::Keras => whole_or_part(keras::read, source, options),
         Format::Tfjs => whole_or_part(tfjs::read, source, options),
-        Format::Tf1 => whole_or_part(tf1::read, source, options),
+        Format::Tf1 => tf1::read(source, options),
         Format::Tflite => whole_or_part(tflite::read, source, options),
     }
 }

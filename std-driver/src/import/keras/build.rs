@@ -203,17 +203,17 @@ impl<'a> Builder<'a> {
                 _ => self.other(name, "Softmax of another axis than the last".to_owned()),
             },
             "TimeDistributed" => self.time_distributed(entry, weights)?,
-            "GlobalAveragePooling1D" if self.mean() => {
+            // No layer of its own: it is what the LSTM returns.
+            "GlobalAveragePooling1D" if steps_first(entry) && self.mean() => {
                 self.note(format!(
                     "layer {name}: the mean over the steps became that of the LSTM before it"
                 ));
-                self.push(name, Kind::Nothing(entry.class.clone()));
             }
             "Flatten" if self.rank == Some(2) => {
                 self.push(name, Kind::Nothing(entry.class.clone()))
             }
             "Flatten" => match (self.steps, self.width) {
-                (Some(steps), Some(width)) if self.rank == Some(3) => {
+                (Some(steps), Some(width)) if self.rank == Some(3) && steps_first(entry) => {
                     self.push(name, Kind::Flatten { steps });
                     self.width = steps.checked_mul(width);
                     self.rank = Some(2);
@@ -330,6 +330,21 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// What a layer does to its own outputs, as a layer behind it.
+    pub(super) fn own_activation(&mut self, entry: &Entry, name: &str) {
+        match self.function(entry.settings.get("activation")) {
+            Ok(Activation::Linear) => {}
+            Ok(function) => self.push(&format!("{name}.activation"), Kind::Activation(function)),
+            // No part of what the layer's name chooses: the layer can be run without it.
+            Err(function) => {
+                self.other(
+                    &format!("{name}:activation"),
+                    format!("activation {function}"),
+                );
+            }
+        }
+    }
+
     fn activation_layer(&mut self, entry: &Entry, name: &str) {
         match self.function(entry.settings.get("activation")) {
             Ok(Activation::Linear) => self.push(name, Kind::Nothing("linear".to_owned())),
@@ -346,7 +361,12 @@ impl<'a> Builder<'a> {
                 self.activation_layer(&inner, &entry.name);
                 Ok(())
             }
-            Some(inner) if inner.class.ends_with("Dropout") => {
+            Some(inner)
+                if matches!(
+                    inner.class.as_str(),
+                    "Dropout" | "SpatialDropout1D" | "GaussianDropout" | "AlphaDropout"
+                ) =>
+            {
                 self.push(&entry.name, Kind::Nothing(inner.class));
                 Ok(())
             }
@@ -364,6 +384,14 @@ fn join(group: &str, name: &str) -> String {
     match group {
         "" => name.to_owned(),
         _ => format!("{group}/{name}"),
+    }
+}
+
+/// Whether a layer takes the steps for the dimension behind the batch, as all do that do not say.
+fn steps_first(entry: &Entry) -> bool {
+    match entry.settings.get("data_format") {
+        None | Some(Value::Null) => true,
+        Some(format) => format.as_str() == Some("channels_last"),
     }
 }
 

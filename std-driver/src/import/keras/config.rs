@@ -102,8 +102,7 @@ pub(crate) fn brief(value: &Value) -> String {
 fn entry(value: &Value) -> Result<Entry, Wrong> {
     let class = value.get("class_name").and_then(Value::as_str);
     let class = class.ok_or("expected a class_name, got none")?;
-    // `Custom>Adam` is how classes that are not Keras's own are written.
-    let class = class.rsplit('>').next().unwrap_or(class);
+    let class = &class_of(value, class);
     let settings = match value.get("config") {
         Some(Value::Object(settings)) => settings.clone(),
         // A Sequential of before Keras 2.2.3.
@@ -113,6 +112,31 @@ fn entry(value: &Value) -> Result<Entry, Wrong> {
     let name = value.get("name").or_else(|| settings.get("name"));
     let name = name.and_then(Value::as_str).unwrap_or(class).to_owned();
     Ok(Entry::new(class, &name, settings))
+}
+
+/// The class, with its package in front where it is not one of Keras's own: those are written
+/// `Package>Class`, or have a module of their own.
+fn class_of(value: &Value, class: &str) -> String {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let registered = text("registered_name").filter(|name| name.contains('>'));
+    let full = registered.unwrap_or(class);
+    if let Some((package, name)) = full.rsplit_once('>') {
+        return match is_keras(package) {
+            true => name.to_owned(),
+            false => full.to_owned(),
+        };
+    }
+    match text("module") {
+        Some(module) if !is_keras(module) => format!("{module}.{class}"),
+        _ => class.to_owned(),
+    }
+}
+
+/// Whether a package or a module is Keras's, under one of its names.
+fn is_keras(package: &str) -> bool {
+    let top = package.split('.').next().unwrap_or(package);
+    let top = top.to_ascii_lowercase();
+    matches!(&top[..], "keras" | "tf_keras" | "keras_core" | "tensorflow")
 }
 
 /// The layers of a model in the order in which they run, up to `part` if there is one.
@@ -155,7 +179,9 @@ pub(crate) fn of_model(
                 "expected each name once, got {name} again"
             )));
         }
-        let group = snake_case(&layer.class);
+        // Groups are named by the class without its package.
+        let class = layer.class.rsplit(['>', '.']).next();
+        let group = snake_case(class.unwrap_or(&layer.class));
         let count = groups.entry(group.clone()).or_default();
         layer.group = match *count {
             0 => group,
@@ -190,7 +216,40 @@ fn snake_case(class: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::snake_case;
+    use super::{class_of, snake_case};
+    use serde_json::json;
+
+    #[test]
+    fn classes_of_others_keep_their_package() {
+        for (value, expected) in [
+            (json!({"class_name": "Dense"}), "Dense"),
+            (json!({"class_name": "My>Dense"}), "My>Dense"),
+            (json!({"class_name": "Keras>Dense"}), "Dense"),
+            (
+                json!({"class_name": "Dense", "module": "keras.layers", "registered_name": null}),
+                "Dense",
+            ),
+            (
+                json!({"class_name": "LSTM", "module": "__main__", "registered_name": "My>LSTM"}),
+                "My>LSTM",
+            ),
+            (
+                json!({"class_name": "LSTM", "module": "own.layers", "registered_name": "LSTM"}),
+                "own.layers.LSTM",
+            ),
+            (
+                json!({
+                    "class_name": "Functional",
+                    "module": "tf_keras.src.engine.functional",
+                    "registered_name": "Functional",
+                }),
+                "Functional",
+            ),
+        ] {
+            let class = value["class_name"].as_str().unwrap();
+            assert_eq!(class_of(&value, class), expected);
+        }
+    }
 
     #[test]
     fn groups_are_named_as_keras_names_them() {

@@ -134,7 +134,7 @@ fn output(model: &Entry, names: &HashMap<String, usize>) -> Result<Option<usize>
                 .ok_or_else(|| format!("the output is that of {one}, which is no layer"))
         }
         _ => Err(format!(
-            "expected one output, got {}: name one of them as the part that is wanted",
+            "expected one output, got {}: choose one by --part",
             outputs.join(", ")
         )),
     }

@@ -5,7 +5,6 @@ use super::config::{Entry, Wrong, brief};
 use super::store::Weights;
 use crate::Error;
 use crate::import::Kind;
-use fused_lstm::Activation;
 use serde_json::Value;
 
 impl Builder<'_> {
@@ -57,11 +56,7 @@ impl Builder<'_> {
         };
         self.push(name, kind);
         self.width = Some(outputs);
-        match self.function(entry.settings.get("activation")) {
-            Ok(Activation::Linear) => {}
-            Ok(function) => self.push(name, Kind::Activation(function)),
-            Err(function) => self.other(name, format!("activation {function}")),
-        }
+        self.own_activation(entry, name);
         Ok(())
     }
 
@@ -72,7 +67,7 @@ impl Builder<'_> {
         let width = entry.count("output_dim").map_err(wrong)?;
         if entry.flag("mask_zero", false).map_err(wrong)? {
             self.note(format!(
-                "layer {name}: Keras leaves out the steps whose index is 0; here they are steps as all others"
+                "layer {name}: Keras skips the steps whose index is 0, which are not skipped here; lengths of run leave them out where they are padding at the end"
             ));
         }
         let mut loaded = weights.load(store, name, &["embeddings"])?;

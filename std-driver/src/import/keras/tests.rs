@@ -6,9 +6,9 @@ use super::store::{Store, Tensor};
 use crate::Error;
 use crate::import::Layer;
 use crate::import::fixtures::{damage, model_distance, path, stack_distance};
-use crate::import::{Found, Kind, Options, Source, keras, tfjs};
+use crate::import::{Found, Kind, Lstm, Options, Source, keras, tfjs};
 use crate::tensors::TensorFile;
-use fused_lstm::{Activation, Returns};
+use fused_lstm::{Activation, LayerShape, Returns};
 use std::io::{Cursor, Write};
 use std::path::Path;
 
@@ -203,6 +203,33 @@ fn layers_that_are_not_run_keep_their_place() {
 }
 
 #[test]
+fn activations_of_layers_have_names_of_their_own() {
+    let name = "keras2_bidirectional.h5";
+    // One that is not run is not chosen by the layer's name.
+    for (to, expected) in [
+        ("softmax", "head.activation"),
+        ("swishes", "head:activation"),
+    ] {
+        let Some(result) = replaced(name, "\"softmax\"", &format!("\"{to}\"")) else {
+            return;
+        };
+        let mut found = result.unwrap();
+        let mut names = found.layers.iter().map(|layer| layer.name.as_str());
+        assert_eq!(names.next_back(), Some(expected));
+        let lstm = found.layers.iter().rev();
+        let lstm = lstm.filter(|layer| matches!(layer.kind, Kind::Lstm(_)));
+        let lstm: Vec<&str> = lstm.map(|layer| layer.name.as_str()).collect();
+        let options = Options {
+            part: Some(format!("{},head", lstm[0])),
+            ..Options::default()
+        };
+        let model = crate::import::assemble(Path::new("a"), &mut found, &options).unwrap();
+        let last = model.stages.last().unwrap();
+        assert_eq!(last.name == expected, to == "softmax");
+    }
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_refused() {
     let Some(path) = path("keras2_ends.weights.h5") else {
         return;
@@ -333,7 +360,7 @@ fn graphs_become_a_sequence_where_they_are_one() {
     let e = functional(&branch, r#"[["a", 0, 0], ["b", 0, 0]]"#).unwrap_err();
     assert_eq!(
         e,
-        "a: model m: expected one output, got a, b: name one of them as the part that is wanted"
+        "a: model m: expected one output, got a, b: choose one by --part"
     );
     let merge = r#"{"class_name": "Add", "name": "c", "config": {}, "inbound_nodes": [[["a", 0, 0], ["x", 0, 0]]]}"#;
     let merge = [input, &of("a", "x"), merge].join(",");
@@ -355,4 +382,32 @@ fn graphs_become_a_sequence_where_they_are_one() {
     );
     let e = functional(&[input, input].join(","), "[]").unwrap_err();
     assert_eq!(e, "a: model m: expected each name once, got x again");
+}
+
+#[test]
+fn layers_of_others_and_other_axes_are_not_run() {
+    let input = r#"{"class_name": "InputLayer", "name": "x", "config": {}, "inbound_nodes": []}"#;
+    let own = r#"{"class_name": "Dense", "registered_name": "My>Dense", "name": "a", "config": {"units": 3}, "inbound_nodes": [[["x", 0, 0, {}]]]}"#;
+    let got = functional(&[input, own].join(","), "[]").unwrap();
+    assert_eq!(got, ["x: Nothing(\"InputLayer\")", "a: My>Dense of 3"]);
+    // The mean over the columns is none over the steps, and no layer stands for the other.
+    for (format, expected) in [("channels_first", 2), ("channels_last", 1)] {
+        let store = Empty;
+        let mut builder = Builder::new(&store, None);
+        let lstm = Lstm::new(LayerShape::new(1, 1), vec![0.0; 12]);
+        builder.push("lstm", Kind::Lstm(Box::new(lstm)));
+        let model = serde_json::json!({"class_name": "Sequential", "config": {"layers": [{
+            "class_name": "GlobalAveragePooling1D",
+            "config": {"name": "mean", "data_format": format},
+        }]}});
+        let nodes = config::layers(&store, &model, None).unwrap();
+        let place = Place::Group(String::new());
+        builder.model(&nodes, &place).unwrap();
+        assert_eq!(builder.layers.len(), expected);
+        let Kind::Lstm(lstm) = &builder.layers[0].kind else {
+            panic!("expected an LSTM layer");
+        };
+        let mean = lstm.returns == Returns::Mean;
+        assert_eq!(mean, format == "channels_last");
+    }
 }

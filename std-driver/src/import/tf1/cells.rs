@@ -1,5 +1,6 @@
 //! LSTM cells among the variables of a checkpoint.
 
+use super::order::Spec;
 use super::variables::{Reader, Variable, natural};
 use crate::Error;
 use crate::import::gates::{CORE, Gates, IFJO, Layout};
@@ -109,6 +110,20 @@ impl Cells {
         self.0.first().map_or(0, One::inputs)
     }
 
+    /// Columns that the layer gives.
+    pub(super) fn outputs(&self) -> usize {
+        let outputs = self.0.first().map_or(0, One::outputs);
+        outputs.saturating_mul(self.0.len())
+    }
+
+    pub(super) fn spec(&self) -> Spec {
+        Spec {
+            name: self.name().to_owned(),
+            inputs: self.inputs(),
+            outputs: self.outputs(),
+        }
+    }
+
     /// The layer, with its numbers.
     pub(super) fn layer(
         &self,
@@ -163,7 +178,7 @@ fn is_cell(scope: &str) -> bool {
     named(last) || of_its_own && parts.next().is_some_and(named)
 }
 
-/// Takes all cells out, in the order of their names, with the two directions of a layer together.
+/// Takes all cells out, sorted by their names, with the two directions of a layer together.
 pub(super) fn take(reader: &mut Reader, rest: &mut Vec<Variable>) -> Result<Vec<Cells>, Error> {
     let kernels: Vec<Variable> = rest
         .iter()
@@ -251,7 +266,7 @@ pub(super) fn take(reader: &mut Reader, rest: &mut Vec<Variable>) -> Result<Vec<
 }
 
 /// The name of a layer without its direction, and whether it is the backward one.
-fn direction(scope: &str) -> Option<(String, bool)> {
+pub(super) fn direction(scope: &str) -> Option<(String, bool)> {
     let parts: Vec<&str> = scope.split('/').collect();
     let is = |part: &str, word: &str, long: &str| {
         let lower = part.to_ascii_lowercase();

@@ -170,7 +170,7 @@ fn output(graph: &Frozen, recurrent: &[Recurrent], part: Option<&str>) -> Result
                 .filter_map(|&node| graph.nodes.get(node));
             let names: Vec<&str> = names.map(|node| node.name).collect();
             Err(graph.source.problem(format!(
-                "expected one output, got {}; a part can be chosen by its name: {}",
+                "expected one output, got {}; --part chooses one by its name: {}",
                 ends.len(),
                 names.join(", ")
             )))

@@ -9,6 +9,7 @@ mod graph;
 mod loops;
 mod ml5;
 mod objects;
+mod order;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,8 +24,22 @@ pub(crate) fn is(source: &Source) -> bool {
     table::is(bytes) || ml5::is(bytes) || graph::is(bytes)
 }
 
-/// All layers.
+/// All layers; of a list of variables, those of the part that is wanted, in the order of its names.
 pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
+    let bytes = source.bytes();
+    if ml5::is(bytes) || table::is(bytes) && !has_objects(source)? {
+        return read_all(source, options);
+    }
+    super::whole_or_part(read_all, source, options)
+}
+
+/// Whether a checkpoint says which objects its variables are of.
+fn has_objects(source: &Source) -> Result<bool, Error> {
+    let (_, variables) = bundle::Bundle::open(source)?;
+    Ok(objects::graph(&variables).is_some())
+}
+
+fn read_all(source: &Source, options: &Options) -> Result<Found, Error> {
     let bytes = source.bytes();
     let part = options.part.as_deref();
     let given = options.forget_bias;
@@ -34,7 +49,16 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
             let text = bundle.text(graph)?;
             return objects::found(source, &text, &variables, &mut bundle, part);
         }
-        let mut forget_bias = |_: &mut Vec<String>| {
+        let mut said = false;
+        let mut forget_bias = |notes: &mut Vec<String>| {
+            if let Some(given) = given
+                && !said
+            {
+                said = true;
+                notes.push(format!(
+                    "{given} was added to the biases of the forget gates."
+                ));
+            }
             given.ok_or_else(|| {
                 source.problem(
                     "expected --forget-bias: a checkpoint does not hold what the cell adds to the \
@@ -48,9 +72,12 @@ pub(crate) fn read(source: &Source, options: &Options) -> Result<Found, Error> {
         let (mut manifest, variables) = ml5::Manifest::open(source)?;
         let mut said = false;
         let mut forget_bias = |notes: &mut Vec<String>| {
-            if given.is_none() && !said {
+            if !said {
                 said = true;
-                notes.push("ml5's code adds 1 to the forget gate: so does this model.".into());
+                notes.push(match given {
+                    None => "ml5's code adds 1 to the forget gate: so does this model.".into(),
+                    Some(given) => format!("{given} was added to the biases of the forget gates."),
+                });
             }
             Ok(given.unwrap_or(1.0))
         };

@@ -1,10 +1,12 @@
 //! Variables by their names, as checkpoints of TensorFlow 1 have them, to layers.
 
 use super::cells::{self, Cells};
+use super::order::{Orders, Spec, family, orders};
 use crate::Error;
 use crate::import::raw::Raw;
 use crate::import::{Format, Found, Kind, Layer, Source};
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 /// More parts than the scope has in which an optimizer was made.
 const DEEPEST: usize = 16;
@@ -145,36 +147,77 @@ pub(super) fn natural(a: &str, b: &str) -> Ordering {
     parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
 }
 
-/// Those of the part that is wanted.
-fn part(source: &Source, all: Vec<Variable>, part: Option<&str>) -> Result<Vec<Variable>, Error> {
-    let Some(part) = part else { return Ok(all) };
-    let part = part.trim_end_matches('/');
-    let inside = |name: &str| {
-        let rest = name.strip_prefix(part);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if all.iter().any(|variable| inside(&variable.name)) {
-        let wanted = all.into_iter().filter(|variable| inside(&variable.name));
-        return Ok(wanted.collect());
+/// What a name of the part that is wanted chooses.
+struct Chosen<'a> {
+    name: &'a str,
+    /// The bias of the variable that has exactly this name.
+    bias: Option<String>,
+    /// The name for both directions, if it has one.
+    both: Option<String>,
+}
+
+/// Whether a name is in a scope, or is the scope.
+fn inside(name: &str, scope: &str) -> bool {
+    let rest = name.strip_prefix(scope);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl<'a> Chosen<'a> {
+    fn new(name: &'a str, all: &[Variable]) -> Self {
+        let exact = all.iter().find(|variable| variable.name == name);
+        Self {
+            name,
+            bias: exact
+                .and_then(|kernel| bias_of(kernel, all).and_then(|place| all.get(place)))
+                .map(|bias| bias.name.clone()),
+            both: cells::direction(name).map(|(both, _)| both),
+        }
     }
-    let mut scopes: Vec<&str> = all
-        .iter()
-        .filter_map(|variable| variable.name.split_once('/'))
-        .map(|(scope, _)| scope)
-        .collect();
-    scopes.dedup();
-    scopes.truncate(20);
-    let scopes = scopes.join(", ");
-    Err(source.problem(format!(
-        "part {part}: expected what names begin with, such as {scopes}"
-    )))
+
+    fn has(&self, variable: &Variable) -> bool {
+        let name = &variable.name;
+        inside(name, self.name)
+            || self.bias.as_ref() == Some(name)
+            || self.both.as_ref().is_some_and(|both| {
+                cells::direction(name).is_some_and(|(name, _)| inside(&name, both))
+            })
+    }
+}
+
+/// The names of the part that is wanted, in the order in which they run.
+fn chosen<'a>(
+    source: &Source,
+    all: &[Variable],
+    part: Option<&'a str>,
+) -> Result<Vec<Chosen<'a>>, Error> {
+    let names = part.unwrap_or("").split(',').map(str::trim);
+    let names = names.map(|name| name.trim_end_matches('/'));
+    let mut chosen = Vec::new();
+    for name in names.filter(|name| !name.is_empty()).take(MOST) {
+        let one = Chosen::new(name, all);
+        if !all.iter().any(|variable| one.has(variable)) {
+            let mut scopes: Vec<&str> = all
+                .iter()
+                .filter_map(|variable| variable.name.split_once('/'))
+                .map(|(scope, _)| scope)
+                .collect();
+            scopes.dedup();
+            scopes.truncate(20);
+            let scopes = scopes.join(", ");
+            return Err(source.problem(format!(
+                "part {name}: expected what names begin with, such as {scopes}"
+            )));
+        }
+        chosen.push(one);
+    }
+    Ok(chosen)
 }
 
 /// Without what is of the training only: slots of an optimizer, which have the name of a variable
 /// and a word behind it, counters and single numbers.
 fn of_the_model(mut all: Vec<Variable>, notes: &mut Vec<String>) -> Vec<Variable> {
     all.sort_by(|a, b| natural(&a.name, &b.name));
-    let names: std::collections::HashSet<&str> = all.iter().map(|v| &v.name[..]).collect();
+    let names: HashSet<&str> = all.iter().map(|v| &v.name[..]).collect();
     let slot = |variable: &Variable| {
         // What stands before it may be the scope in which the optimizer was made.
         let (mut of, _) = variable.split();
@@ -237,8 +280,17 @@ pub(super) fn found(
     wanted: Option<&str>,
 ) -> Result<Found, Error> {
     let mut notes = Vec::new();
-    let all = part(source, all, wanted)?;
-    let mut rest = of_the_model(all, &mut notes);
+    let chosen = chosen(source, &all, wanted)?;
+    let is_chosen =
+        |variable: &Variable| chosen.is_empty() || chosen.iter().any(|c| c.has(variable));
+    let (all, left): (Vec<_>, Vec<_>) = all.into_iter().partition(is_chosen);
+    if let [first, ..] = &left[..] {
+        let (count, first) = (left.len(), &first.name);
+        notes.push(format!(
+            "Left out: {count} variables, {first} and the like."
+        ));
+    }
+    let rest = of_the_model(all, &mut notes);
     if rest.len() > MOST {
         let got = rest.len();
         return Err(source.problem(format!("expected at most {MOST} variables, got {got}")));
@@ -249,31 +301,90 @@ pub(super) fn found(
         room: room(&rest),
         notes,
     };
-    let cells = cells::take(&mut reader, &mut rest)?;
-    if cells.is_empty() {
-        let mut names: Vec<&str> = rest.iter().map(|variable| &variable.name[..]).collect();
-        names.truncate(12);
-        let names = names.join(", ");
+    let names: Vec<&str> = rest.iter().map(|variable| &variable.name[..]).collect();
+    let names = names[..names.len().min(12)].join(", ");
+    let mut groups: Vec<Vec<Variable>> = vec![Vec::new(); chosen.len().max(1)];
+    for variable in rest {
+        let group = chosen.iter().position(|one| one.has(&variable));
+        if let Some(group) = groups.get_mut(group.unwrap_or(0)) {
+            group.push(variable);
+        }
+    }
+    let mut layers = Vec::new();
+    let mut width = None;
+    for group in groups {
+        row(&mut reader, group, forget_bias, &mut layers, &mut width)?;
+    }
+    let is_cell = |layer: &Layer| matches!(layer.kind, Kind::Lstm(_));
+    if !layers.iter().any(is_cell) {
         return Err(source.problem(format!(
             "expected variables of an LSTM cell (…lstm_cell/kernel and bias), got {names}"
         )));
     }
+    let mut notes = reader.notes;
+    notes.push(match chosen.len() {
+        0 | 1 => "A checkpoint has no layers but variables: their order is that of their names \
+                  and widths, and activations behind dense layers, such as a softmax, are not in \
+                  it."
+        .into(),
+        _ => "A checkpoint has no layers but variables: their order is that of the part's names, \
+              and activations behind dense layers, such as a softmax, are not in it."
+            .into(),
+    });
+    notes.push(
+        "The activation of a cell and its clipping are not in a checkpoint: tanh and none were \
+         assumed."
+            .into(),
+    );
+    Ok(Found {
+        format: Format::Tf1,
+        part: wanted.map(|_| Vec::new()),
+        layers,
+        notes,
+        sample_rate: None,
+    })
+}
+
+/// What says in which order layers run, as a checkpoint does not.
+fn ambiguous(source: &Source, names: &[String]) -> Error {
+    let names = names[..names.len().min(20)].join(",");
+    source.problem(format!(
+        "expected one order of layers that fits by names and widths, got several: choose one by \
+         --part, with names in the order in which they run, of {names}"
+    ))
+}
+
+/// Adds the layers of some variables, behind so many columns if that is known.
+fn row(
+    reader: &mut Reader,
+    mut rest: Vec<Variable>,
+    forget_bias: &mut dyn FnMut(&mut Vec<String>) -> Result<f32, Error>,
+    layers: &mut Vec<Layer>,
+    width: &mut Option<usize>,
+) -> Result<(), Error> {
+    let cells = cells::take(reader, &mut rest)?;
     let mut dense = take_dense(&mut rest);
-    let first = cells.first().map_or(0, Cells::inputs);
-    let mut layers = Vec::new();
+    let specs: Vec<Spec> = cells.iter().map(Cells::spec).collect();
+    let between: HashSet<(usize, usize)> = dense
+        .iter()
+        .filter_map(|(kernel, _)| Some((*kernel.shape.first()?, *kernel.shape.get(1)?)))
+        .collect();
+    let is_table = |v: &&Variable| v.shape.len() == 2 && v.name.to_lowercase().contains("emb");
+    let names: Vec<String> = rest
+        .iter()
+        .filter(is_table)
+        .map(|table| table.name.clone())
+        .chain(specs.iter().map(|spec| spec.name.clone()))
+        .chain(dense.iter().map(|(kernel, _)| kernel.name.clone()))
+        .collect();
     // What stands before the cells.
-    let is_table = |v: &Variable| {
-        let [_, width] = v.shape[..] else {
-            return false;
-        };
-        let named = v.name.to_ascii_lowercase().contains("emb");
-        let followed = dense.iter().any(|(kernel, _)| {
-            kernel.shape.first() == Some(&width) && kernel.shape.get(1) == Some(&first)
-        });
-        named && (width == first || followed)
-    };
-    let mut width = None;
-    if let Some(place) = rest.iter().position(is_table) {
+    let columns = |v: &Variable| v.shape.get(1).copied();
+    let begins = |v: &Variable| orders(&specs, columns(v), &between) != Orders::None;
+    let mut widths: HashMap<Option<usize>, bool> = HashMap::new();
+    let table = rest.iter().position(|v| {
+        layers.is_empty() && is_table(&v) && *widths.entry(columns(v)).or_insert_with(|| begins(v))
+    });
+    if let Some(place) = table {
         let table = rest.remove(place);
         let [rows, columns] = table.shape[..] else {
             return Err(reader.problem(&table.name, "expected two dimensions"));
@@ -286,15 +397,31 @@ pub(super) fn found(
             },
             name: table.name,
         });
-        width = Some(columns);
+        *width = Some(columns);
     }
-    for cells in cells {
+    let order = match orders(&specs, *width, &between) {
+        Orders::One(order) => order,
+        // What does not fit is said below.
+        Orders::None => (0..cells.len()).collect(),
+        Orders::Several => return Err(ambiguous(reader.source, &names)),
+    };
+    // Columns where a dense layer that leaves them as many could stand too.
+    let mut free: HashSet<usize> = HashSet::new();
+    let mut before = "";
+    for cells in order.iter().filter_map(|&k| cells.get(k)) {
         let inputs = cells.inputs();
-        if width.is_some_and(|width| width != inputs) {
+        if let Some(before) = width.filter(|&width| width != inputs) {
             // A dense layer between the two.
-            let shape = [width.unwrap_or(0), inputs];
-            let between = dense.iter().position(|(kernel, _)| kernel.shape == shape);
-            match between {
+            let fits = |(kernel, _): &&(Variable, _)| kernel.shape == [before, inputs];
+            let alike: Vec<String> = dense
+                .iter()
+                .filter(fits)
+                .map(|(kernel, _)| family(&kernel.name))
+                .collect();
+            if alike.windows(2).any(|pair| pair[0] != pair[1]) {
+                return Err(ambiguous(reader.source, &names));
+            }
+            match dense.iter().position(|one| fits(&one)) {
                 Some(place) => {
                     let (kernel, bias) = dense.remove(place);
                     layers.push(Layer {
@@ -303,30 +430,41 @@ pub(super) fn found(
                     });
                 }
                 None => {
-                    let [before, _] = shape;
                     return Err(reader.problem(
                         cells.name(),
                         format_args!(
                             "expected a layer that takes the {before} outputs of {}, got one of \
-                             {inputs} inputs; a part can be chosen by what its names begin with",
+                             {inputs} inputs; --part chooses some by what their names begin with, \
+                             in the order in which they run",
                             layers.last().map_or("", |layer: &Layer| &layer.name)
                         ),
                     ));
                 }
             }
         }
-        let layer = cells.layer(&mut reader, forget_bias)?;
-        if let Kind::Lstm(lstm) = &layer.kind {
-            width = Some(lstm.stage().outputs() * lstm.direction.count());
+        // The cells of one multi_rnn_cell follow one another.
+        if before.is_empty() || stack(before) != stack(cells.name()) {
+            free.insert(inputs);
         }
+        before = cells.name();
+        let layer = cells.layer(reader, forget_bias)?;
+        *width = Some(cells.outputs());
         layers.push(layer);
     }
-    while let Some(place) = dense
-        .iter()
-        .position(|(kernel, _)| kernel.shape.first().copied() == width)
-    {
-        let (kernel, bias) = dense.remove(place);
-        width = kernel.shape.get(1).copied();
+    loop {
+        // The first of a part may be a dense layer.
+        let fits = |kernel: &Variable| width.is_none() || kernel.shape.first().copied() == *width;
+        let mut next = dense.iter().filter(|(kernel, _)| fits(kernel));
+        let Some((first, _)) = next.next() else { break };
+        let own = family(&first.name);
+        let square = first.shape.first() == first.shape.get(1);
+        let elsewhere = square && first.shape.first().is_some_and(|side| free.contains(side));
+        if elsewhere || next.any(|(kernel, _)| family(&kernel.name) != own) {
+            return Err(ambiguous(reader.source, &names));
+        }
+        let place = dense.iter().position(|(kernel, _)| fits(kernel));
+        let (kernel, bias) = dense.remove(place.unwrap_or(0));
+        *width = kernel.shape.get(1).copied();
         layers.push(Layer {
             kind: reader.dense(&kernel, bias.as_ref())?,
             name: kernel.name,
@@ -337,18 +475,35 @@ pub(super) fn found(
         kind: Kind::Other(format!("variable of shape {:?}", variable.shape)),
         name: variable.name,
     }));
-    let mut notes = reader.notes;
-    notes.push(
-        "A checkpoint has no layers but variables: their order is that of their names and widths, \
-         and activations behind dense layers, such as a softmax, are not in it."
-            .into(),
-    );
-    Ok(Found {
-        format: Format::Tf1,
-        part: None,
-        layers,
-        notes,
-        sample_rate: None,
+    Ok(())
+}
+
+/// The scope of a stack of cells that a cell is in, or the cell's own name.
+fn stack(name: &str) -> &str {
+    let lower = name.to_ascii_lowercase();
+    let place = ["multi_rnn_cell/", "multirnncell/"];
+    let place = place
+        .iter()
+        .find_map(|word| Some(lower.find(word)? + word.len()));
+    place.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
+/// Where the bias of a matrix is.
+fn bias_of(kernel: &Variable, all: &[Variable]) -> Option<usize> {
+    let (scope, last) = kernel.split();
+    let [_, outputs] = kernel.shape[..] else {
+        return None;
+    };
+    let names = bias_names(last);
+    let beside = |v: &Variable| v.split().0 == scope && v.shape == [outputs];
+    let named = all
+        .iter()
+        .position(|v| beside(v) && names.iter().any(|name| v.split().1 == name));
+    named.or_else(|| {
+        // The only pair of a scope needs no such names.
+        let others = all.iter().filter(|v| v.split().0 == scope);
+        let pair = others.count() == 2;
+        all.iter().position(|v| pair && beside(v))
     })
 }
 
@@ -356,21 +511,12 @@ pub(super) fn found(
 fn take_dense(rest: &mut Vec<Variable>) -> Vec<(Variable, Option<Variable>)> {
     let mut dense = Vec::new();
     for kernel in rest.clone() {
-        let (scope, last) = kernel.split();
-        let [_, outputs] = kernel.shape[..] else {
+        if kernel.shape.len() != 2 {
             continue;
-        };
-        let names = bias_names(last);
-        let beside = |v: &Variable| v.split().0 == scope && v.shape == [outputs];
-        let mut bias = rest
-            .iter()
-            .position(|v| beside(v) && names.iter().any(|name| v.split().1 == name));
-        if bias.is_none() {
-            // The only pair of a scope needs no such names.
-            let others = rest.iter().filter(|v| v.split().0 == scope);
-            let pair = others.count() == 2;
-            bias = rest.iter().position(|v| pair && beside(v));
         }
+        let (_, last) = kernel.split();
+        let names = bias_names(last);
+        let bias = bias_of(&kernel, rest);
         let weights = !names.is_empty();
         if bias.is_none() && (!weights || last.to_ascii_lowercase().contains("emb")) {
             continue;
@@ -494,8 +640,8 @@ mod tests {
         assert_eq!(
             of(&names, &part(None)).unwrap_err(),
             "f: key encoder/lstm_cell: expected a layer that takes the 2 outputs of \
-             decoder/lstm_cell, got one of 3 inputs; a part can be chosen by what its names begin \
-             with"
+             decoder/lstm_cell, got one of 3 inputs; --part chooses some by what their names begin \
+             with, in the order in which they run"
         );
         let found = of(&names, &part(Some("encoder"))).unwrap();
         assert_eq!(kinds(&found), ["L 3 2"]);
@@ -503,6 +649,90 @@ mod tests {
             of(&names, &part(Some("other"))).unwrap_err(),
             "f: part other: expected what names begin with, such as encoder, decoder"
         );
+    }
+
+    #[test]
+    fn several_orders() {
+        let part = |part: &str| Options {
+            part: Some(part.to_owned()),
+            ..Options::default()
+        };
+        let none = Options::default();
+        let asks = |variables: &[(&str, &[usize])], names: &str| {
+            let expected = format!(
+                "f: expected one order of layers that fits by names and widths, got several: \
+                 choose one by --part, with names in the order in which they run, of {names}"
+            );
+            assert_eq!(of(variables, &none).unwrap_err(), expected);
+        };
+        let found = |variables: &[(&str, &[usize])], names: &str| {
+            let found = of(variables, &part(names)).unwrap();
+            let names = found.layers.into_iter().map(|layer| layer.name);
+            names.collect::<Vec<_>>()
+        };
+        let two = [
+            ("encoder/lstm_cell/kernel", &[4, 8][..]),
+            ("encoder/lstm_cell/bias", &[8]),
+            ("decoder/lstm_cell/kernel", &[4, 8]),
+            ("decoder/lstm_cell/bias", &[8]),
+        ];
+        asks(&two, "decoder/lstm_cell,encoder/lstm_cell");
+        let names = ["encoder/lstm_cell", "decoder/lstm_cell"];
+        assert_eq!(found(&two, "encoder,decoder"), names);
+        assert_eq!(found(&two, &names.join(",")), names);
+        let cell = ("rnn/lstm_cell/kernel", &[5, 8][..]);
+        let bias = ("rnn/lstm_cell/bias", &[8][..]);
+        let heads = [
+            cell,
+            bias,
+            ("hidden/kernel", &[2, 2]),
+            ("hidden/bias", &[2]),
+            ("classify/kernel", &[2, 2]),
+            ("classify/bias", &[2]),
+        ];
+        asks(&heads, "rnn/lstm_cell,classify/kernel,hidden/kernel");
+        let chosen = of(&heads, &part("rnn,hidden/kernel,classify")).unwrap();
+        assert_eq!(kinds(&chosen), ["L 3 2", "D 2 2", "D 2 2"]);
+        assert!(!chosen.notes.iter().any(|note| note.contains("no bias")));
+        let last = chosen.layers.last().map(|layer| &layer.name[..]);
+        assert_eq!(last, Some("classify/kernel"));
+        // The second could be a head beside the first.
+        let heads = [
+            cell,
+            bias,
+            ("a/w", &[2, 2]),
+            ("a/b", &[2]),
+            ("c/w", &[2, 9]),
+            ("c/b", &[9]),
+        ];
+        asks(&heads, "rnn/lstm_cell,a/w,c/w");
+        let numbered = [
+            cell,
+            bias,
+            ("dense/kernel", &[2, 2]),
+            ("dense_1/kernel", &[2, 9]),
+        ];
+        assert_eq!(
+            kinds(&of(&numbered, &none).unwrap()),
+            ["L 3 2", "D 2 2", "D 2 9"]
+        );
+        // Before the cell, or behind it.
+        let square = [
+            ("rnn/lstm_cell/kernel", &[4, 8][..]),
+            bias,
+            ("w", &[2, 2]),
+            ("b", &[2]),
+        ];
+        asks(&square, "rnn/lstm_cell,w");
+        assert_eq!(found(&square, "w,rnn"), ["w", "rnn/lstm_cell"]);
+        let both = [
+            ("a/fw/lstm_cell/kernel", &[5, 8][..]),
+            ("a/bw/lstm_cell/kernel", &[5, 8]),
+            ("w", &[4, 2]),
+            ("b", &[2]),
+        ];
+        let both = of(&both, &part("a/fw/lstm_cell,w")).unwrap();
+        assert_eq!(kinds(&both), ["B 3 2", "D 4 2"]);
     }
 
     #[test]

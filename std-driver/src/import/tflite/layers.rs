@@ -129,13 +129,20 @@ pub(super) fn last_of(model: &Model, operator: usize) -> Option<usize> {
 
 impl Reader<'_, '_> {
     fn push(&mut self, after: usize, kind: Kind) {
+        self.push_named(after, "", kind);
+    }
+
+    /// Adds a layer by the name of what it gives: that before the first `;`, behind which those of
+    /// what was fused into it follow, and which a shell takes for an end.
+    fn push_named(&mut self, after: usize, behind: &str, kind: Kind) {
         let name = self.model.name(after);
+        let name = name.split(';').next().unwrap_or(name);
         let name = match name.char_indices().nth(200) {
             Some((end, _)) => name.get(..end).unwrap_or(""),
             None => name,
         };
         self.layers.push(Layer {
-            name: name.to_owned(),
+            name: format!("{name}{behind}"),
             kind,
         });
     }
@@ -157,7 +164,12 @@ impl Reader<'_, '_> {
             4 => Kind::Activation(Activation::Tanh),
             other => Kind::Other(format!("activation number {other}")),
         };
-        self.push(after, kind);
+        // One that is not run is no part of what the layer's name chooses.
+        let behind = match kind {
+            Kind::Other(_) => ":activation",
+            _ => ".activation",
+        };
+        self.push_named(after, behind, kind);
     }
 
     fn lstm(&mut self, lstm: Lstm, time_major: bool, after: usize) -> Result<(), Error> {

@@ -110,14 +110,26 @@ pub(super) fn path(
     Err(model.problem(at, "expected layers in a row, got a circle"))
 }
 
+/// A name up to the first `;`, which a shell takes for an end.
+fn short(name: &str) -> &str {
+    name.split(';').next().unwrap_or(name)
+}
+
 /// The output that is not a state.
 fn output(model: &Model, unrolled: &Unrolled, part: Option<&str>) -> Result<usize, Error> {
     let names = |of: &[usize]| -> String {
-        let names: Vec<&str> = of.iter().take(12).map(|&at| model.name(at)).collect();
+        let names: Vec<&str> = of
+            .iter()
+            .take(12)
+            .map(|&at| short(model.name(at)))
+            .collect();
         names.join(", ")
     };
     if let Some(part) = part {
-        let found = model.outputs.iter().find(|&&at| model.name(at) == part);
+        let found = model.outputs.iter().find(|&&at| {
+            let name = model.name(at);
+            name == part || short(name) == part
+        });
         return found.copied().ok_or_else(|| {
             let names = names(&model.outputs);
             model
@@ -135,7 +147,7 @@ fn output(model: &Model, unrolled: &Unrolled, part: Option<&str>) -> Result<usiz
     match outputs[..] {
         [output] => Ok(output),
         _ => Err(model.source.problem(format!(
-            "expected one output, got {}; a part can be chosen by its name: {}",
+            "expected one output, got {}; --part chooses one by its name: {}",
             outputs.len(),
             names(&outputs)
         ))),
