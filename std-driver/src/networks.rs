@@ -67,6 +67,13 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 pub fn import(import: &Import) -> Result<(), Error> {
+    if import.file.is_dir() {
+        return Err(Error::Setting {
+            flag: "FILE",
+            expected: "a file".into(),
+            got: format!("{}, a folder", import.file.display()),
+        });
+    }
     let output = import.output.clone().unwrap_or_else(|| {
         let stem = import.file.file_stem().unwrap_or_default();
         PathBuf::from(stem).with_extension("safetensors")
