@@ -151,7 +151,7 @@ fn ctrl_c_ends_after_the_step_and_saves() {
     folder.ok(&format!("train {SETTINGS} --log whole.csv"));
     let arguments = format!("train {SETTINGS} --log cut.csv --save c.safetensors --save-every 1");
     let child = folder
-        .command(&arguments)
+        .interruptible(&arguments)
         .stderr(Stdio::piped())
         .spawn()
         .expect("a start");
