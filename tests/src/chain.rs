@@ -207,7 +207,7 @@ impl Case {
                     let y = lstm(layer, own, extent, rows, &at, own_state);
                     if layer.returns != Returns::Sequence {
                         extent.steps = 1;
-                        // What is left of a row is one step.
+                        // Behind it every row has one step, so that lengths no longer apply.
                         lengths = None;
                     }
                     y

@@ -227,7 +227,7 @@ fn run(
         }
         core::mem::swap(&mut now, &mut next);
         if !stage.is_whole() {
-            // What is left of a row is one step.
+            // Behind it every row has one step, so that lengths no longer apply.
             lengths = None;
         }
         at = after;

@@ -15,8 +15,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Samples a second, if the file says so.
     pub sample_rate: Option<f64>,
-    /// What is left of the part that is wanted, once the reader has chosen a model or a branch by
-    /// it: names of layers. `None` if it had no choice, and left all of them.
+    /// The names of `--part` that select layers, where the reader has used others to choose a model
+    /// or a branch. `None` if it used none of them.
     pub part: Option<Vec<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote, what is left of them when they are damaged, and files that are traps.
+//! PyTorch's files, intact and damaged, and malicious ones.
 
 use super::{is, read};
 use crate::Error;
