@@ -62,7 +62,7 @@ pub(crate) fn assemble(
                 "layer {name}: expected {width} inputs, as the layer before it gives, got {expected}"
             )));
         }
-        let stage = stage(layer, width, &mut model.params, &mut start, &mut starts);
+        let stage = stage(layer, &mut model.params, &mut start, &mut starts);
         width = stage.width(width);
         model.stages.push(NamedStage { name, stage });
     }
@@ -350,13 +350,7 @@ fn fold_rows(kernel: &mut [f32], bias: &mut [f32], scale: &[f32], shift: &[f32])
 }
 
 /// The stage that a layer is; its parameters and its state are added.
-fn stage(
-    layer: Layer,
-    width: usize,
-    params: &mut Vec<f32>,
-    start: &mut Vec<f32>,
-    starts: &mut bool,
-) -> Stage {
+fn stage(layer: Layer, params: &mut Vec<f32>, start: &mut Vec<f32>, starts: &mut bool) -> Stage {
     match layer.kind {
         Kind::Embedding { rows, width, table } => {
             params.extend(table);
@@ -391,7 +385,7 @@ fn stage(
         Kind::Flatten { steps } => Stage::Flatten { steps },
         // Folded, left out or refused before.
         Kind::Affine { .. } | Kind::Nothing(_) | Kind::Other(_) => {
-            debug_assert!(false, "{width}");
+            debug_assert!(false, "a layer that is no stage");
             Stage::Gain(1.0)
         }
     }
