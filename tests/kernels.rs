@@ -6,6 +6,7 @@ mod chain;
 mod goldens;
 mod gradients;
 mod loss;
+mod narrow;
 mod optimizer;
 mod oracle;
 mod refusals;

@@ -2,8 +2,10 @@
 //! The same runs are held on microcontrollers and in the browser.
 
 use fused_lstm::Level;
-use fused_lstm_replay::recorded::{FUSED, INFER_STEPS, PORTABLE, Recorded, SEED, TRAIN_STEPS};
-use fused_lstm_replay::{DELAY, Hash, NET, Stream, Training};
+use fused_lstm_replay::recorded::{
+    FUSED, INFER_STEPS, PORTABLE, QUANTIZED, QUANTIZED_STEPS, Recorded, SEED, TRAIN_STEPS,
+};
+use fused_lstm_replay::{DELAY, Hash, NET, Quantized, Stream, Training};
 use fused_lstm_tests::levels::each_level;
 
 fn train<const B: usize>() -> Hash {
@@ -30,5 +32,14 @@ fn every_level_repeats_what_was_recorded() {
         };
         let recorded = if level.is_fused() { FUSED } else { PORTABLE };
         assert_eq!(got, recorded, "{level}");
+    });
+}
+
+#[test]
+fn int8_weights_repeat_it_at_levels_of_both_kinds() {
+    each_level(|level: Level| {
+        let mut quantized = Quantized::ZERO;
+        quantized.run(QUANTIZED_STEPS).unwrap();
+        assert_eq!(quantized.hash, QUANTIZED, "{level}");
     });
 }

@@ -41,6 +41,7 @@
 //! | `train` | [`dense`], [`loss`], [`optimizer`], [`init`]: what training needs around the layers |
 //! | `fixed` | the const-generic API: [`Lstm`], [`Stack`], [`Dense`], [`Classifier`], [`Packed`] |
 //! | `model` | the run-time API: [`Model`], [`PackedModel`] |
+//! | `narrow` | weights in half and a quarter of the bytes: [`NarrowLayer`] |
 //! | `chain` | what other systems have besides: [`Chain`], stages one after the other; cells with options, [`VariantLstm`] |
 //! | `c` (feature `capi`) | the run-time API as functions of the C ABI |
 //!
@@ -72,6 +73,7 @@ mod fixed;
 mod gemm;
 mod lstm;
 mod model;
+mod narrow;
 mod simd;
 mod train;
 
@@ -90,5 +92,6 @@ pub use layout::{
 };
 pub use lstm::{LayerUnits, SMALLEST_STATE, Zigzag};
 pub use model::{Backward, LossGradient, Model, PackedModel};
+pub use narrow::{NarrowLayer, QuantizeError, Storage};
 pub use simd::Level;
 pub use train::{dense, init, loss, optimizer};

@@ -5,6 +5,7 @@ pub mod chain;
 pub mod close;
 pub mod golden;
 pub mod levels;
+pub mod narrow;
 pub mod oracle;
 pub mod outcome;
 pub mod random;

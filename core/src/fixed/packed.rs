@@ -46,7 +46,7 @@ impl<N: Buffers, const B: usize> Stream<N, B> {
     /// From a state of zeros.
     pub const ZERO: Self = Self {
         state: Flat::ZERO,
-        zigzag: Zigzag::ASCENDING,
+        zigzag: Zigzag::NEW,
     };
 }
 

@@ -7,7 +7,7 @@
 /// Numbers in a cache line.
 pub(crate) const CACHE_LINE: usize = 16;
 
-/// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`.
+/// A flat buffer that can be cut in two: `&[f32]` or `&mut [f32]`, or words of stored weights.
 pub trait Cut: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn cut(self, at: usize) -> (Self, Self);
@@ -19,11 +19,11 @@ pub trait Cut: Sized + sealed::Sealed {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for &[f32] {}
-    impl Sealed for &mut [f32] {}
+    impl<T> Sealed for &[T] {}
+    impl<T> Sealed for &mut [T] {}
 }
 
-impl Cut for &[f32] {
+impl<T> Cut for &[T] {
     #[inline(always)]
     fn cut(self, at: usize) -> (Self, Self) {
         self.split_at_checked(at).unwrap_or((self, &[]))
@@ -34,11 +34,11 @@ impl Cut for &[f32] {
     }
     #[inline(always)]
     fn start(&self) -> *const f32 {
-        self.as_ptr()
+        self.as_ptr().cast()
     }
 }
 
-impl Cut for &mut [f32] {
+impl<T> Cut for &mut [T] {
     #[inline(always)]
     fn cut(self, at: usize) -> (Self, Self) {
         if at <= self.len() {
@@ -53,7 +53,7 @@ impl Cut for &mut [f32] {
     }
     #[inline(always)]
     fn start(&self) -> *const f32 {
-        self.as_ptr()
+        self.as_ptr().cast()
     }
 }
 

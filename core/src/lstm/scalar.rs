@@ -18,6 +18,10 @@ impl<const LONG: bool> Steps for Scalar<LONG> {
     fn step_from_preact(self, step: &mut Step<'_, true>, _: bool) {
         run(self, step);
     }
+    #[inline(always)]
+    fn step_halves(self, step: &mut Step<'_, false, u16>, _: bool) {
+        run(self, step);
+    }
 }
 
 /// All rows and units.

@@ -23,6 +23,8 @@ per_level! {
         fn step(step: &mut Step<'_, false>, descending: bool) = run;
         /// From pre-activations that lack h·Wh.
         fn step_from_preact(step: &mut Step<'_, true>, descending: bool) = run;
+        /// From the bias, with weights of half precision.
+        fn step_halves(step: &mut Step<'_, false, u16>, descending: bool) = run;
     }
 }
 

@@ -32,8 +32,8 @@ pub(crate) const FEW_ROWS: usize = 3;
 pub struct Zigzag(bool);
 
 impl Zigzag {
-    /// From the first panel.
-    pub(crate) const ASCENDING: Self = Self(false);
+    /// Before the first step.
+    pub const NEW: Self = Self(false);
 
     /// Whether the next step descends; the one after it then goes the other way.
     pub(crate) fn next(&mut self) -> bool {

@@ -60,9 +60,9 @@ impl Level {
                 not(miri)
             )),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Self::Avx2 => super::x86::avx2_and_fma(),
+            Self::Avx2 => super::x86::avx2_fma_f16c(),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-            Self::Avx512 => super::x86::avx2_and_fma() && super::x86::avx512f(),
+            Self::Avx512 => super::x86::avx2_fma_f16c() && super::x86::avx512f(),
             #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
             Self::Avx2 | Self::Avx512 => false,
         }

@@ -67,6 +67,8 @@ macro_rules! operations {
 
 use crate::layout::scratch::blocks::GEMV_MAX_ROWS;
 
+pub(crate) mod half;
+mod integer;
 mod level;
 pub(crate) mod map;
 mod math;
@@ -80,6 +82,7 @@ mod unrolled;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod x86;
 
+pub(crate) use integer::{Integers, IntegersOf, Unfused, WithIntegers};
 pub use level::Level;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
 pub(crate) use neon::Neon;
@@ -102,6 +105,8 @@ pub(crate) use x86::{Avx2, Avx512};
 pub trait Arithmetic: Copy {
     /// The numbers of one operation.
     type V: Copy;
+    /// Whether [`fma`](Arithmetic::fma) rounds once.
+    const FUSES: bool;
 
     /// [`exp`](crate::activation::exp_in_place).
     #[inline(always)]
@@ -253,6 +258,38 @@ pub trait Simd: Arithmetic {
             }
         }
     }
+    /// [`load_part`](Simd::load_part) of half-precision numbers, by their bits. Neither infinities nor
+    /// NaN are among them.
+    ///
+    /// # Safety
+    /// Those of `load_part`.
+    unsafe fn load_halves<const FULL: bool>(self, p: *const u16, mask: Self::Mask) -> Self::V;
+
+    /// The first numbers of a slice, the others zero.
+    #[inline(always)]
+    fn load_slice(self, from: &[f32]) -> Self::V {
+        // SAFETY: reads no more lanes than the slice has numbers.
+        unsafe {
+            if from.len() >= Self::LANES {
+                self.load(from.as_ptr())
+            } else {
+                self.load_masked(from.as_ptr(), self.mask(from.len()))
+            }
+        }
+    }
+    /// Writes as many lanes as the slice has numbers, from its first.
+    #[inline(always)]
+    fn store_slice(self, to: &mut [f32], v: Self::V) {
+        // SAFETY: writes no more lanes than the slice has numbers.
+        unsafe {
+            if to.len() >= Self::LANES {
+                self.store(to.as_mut_ptr(), v);
+            } else {
+                self.store_masked(to.as_mut_ptr(), v, self.mask(to.len()));
+            }
+        }
+    }
+
     /// [`store`](Simd::store) if `FULL`, else [`store_masked`](Simd::store_masked).
     ///
     /// # Safety
@@ -301,6 +338,25 @@ impl Weight for f32 {
     unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const f32, mask: S::Mask) -> S::V {
         // SAFETY: the caller's.
         unsafe { s.load_part::<FULL>(p, mask) }
+    }
+}
+
+/// The bits of a half-precision number, which is neither an infinity nor NaN.
+impl Weight for u16 {
+    const IS_F32: bool = false;
+
+    #[inline(always)]
+    fn narrow(number: f32) -> u16 {
+        half::narrow(number)
+    }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        half::widen(self)
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd, const FULL: bool>(s: S, p: *const u16, mask: S::Mask) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { s.load_halves::<FULL>(p, mask) }
     }
 }
 
@@ -450,9 +506,9 @@ macro_rules! per_level {
         const _: () = {
             use $crate::simd::{Avx2, Avx512};
             $crate::simd::per_level!(@implement $Trait, [] Avx512,
-                #[target_feature(enable = "avx512f,avx2,fma")], $functions);
+                #[target_feature(enable = "avx512f,avx2,fma,f16c")], $functions);
             $crate::simd::per_level!(@implement $Trait, [] Avx2,
-                #[target_feature(enable = "avx2,fma")], $functions);
+                #[target_feature(enable = "avx2,fma,f16c")], $functions);
         };
         #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
         $crate::simd::per_level!(@implement $Trait, [] $crate::simd::Neon,

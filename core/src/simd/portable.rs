@@ -1,9 +1,9 @@
 //! The level that every target has, where there are vectors of four lanes: SSE2, NEON or
 //! SIMD128 through `wide`, never fused.
 
-use super::{Arithmetic, Simd, Tiling, Unrolled, math};
+use super::{Arithmetic, Integers, IntegersOf, Simd, Tiling, Unrolled, WithIntegers, half, math};
 use crate::layout::scratch::PACKS;
-use wide::f32x4;
+use wide::{f32x4, i16x8, i32x4, u32x4};
 
 /// Proof of nothing: every target can run it.
 #[derive(Clone, Copy)]
@@ -99,10 +99,100 @@ impl Simd for Portable {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn load_halves<const FULL: bool>(self, p: *const u16, lanes: usize) -> f32x4 {
+        let mut halves = [0u32; 4];
+        for (lane, half) in halves.iter_mut().enumerate() {
+            if FULL || lane < lanes {
+                // SAFETY: the caller says that so many are readable.
+                *half = unsafe { p.add(lane).read() }.into();
+            }
+        }
+        let halves = u32x4::new(halves);
+        let magnitude: f32x4 = bytemuck::cast((halves & u32x4::splat(0x7fff)) << 13);
+        let sign: f32x4 = bytemuck::cast((halves & u32x4::splat(0x8000)) << 16);
+        (magnitude * f32x4::splat(half::SCALE)) | sign
+    }
+}
+
+impl Integers for Portable {
+    type Floats = Self;
+    type I = i32x4;
+    const CHAINS: usize = 1;
+
+    #[inline(always)]
+    fn floats(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> i32x4 {
+        i32x4::splat(word as i32)
+    }
+    #[inline(always)]
+    fn load_words(self, from: &[u32]) -> i32x4 {
+        let words = match from.first_chunk() {
+            Some(words) => *words,
+            None => {
+                let mut words = [0; 4];
+                for (word, from) in words.iter_mut().zip(from) {
+                    *word = *from;
+                }
+                words
+            }
+        };
+        bytemuck::cast(words)
+    }
+    #[inline(always)]
+    fn add_words(self, a: i32x4, b: i32x4) -> i32x4 {
+        a + b
+    }
+    #[inline(always)]
+    fn subtract(self, a: i32x4, b: i32x4) -> i32x4 {
+        a - b
+    }
+    #[inline(always)]
+    fn add_low_bytes(self, sums: i32x4, words: i32x4, pair: i32x4) -> i32x4 {
+        let bytes = words & i32x4::splat(0x00ff_00ff);
+        sums + bytemuck::cast::<_, i16x8>(bytes).dot(bytemuck::cast(pair))
+    }
+    #[inline(always)]
+    fn add_high_bytes(self, sums: i32x4, words: i32x4, pair: i32x4) -> i32x4 {
+        let halves: i16x8 = bytemuck::cast(words);
+        let bytes: i16x8 = halves >> 8;
+        sums + bytes.dot(bytemuck::cast(pair))
+    }
+    #[inline(always)]
+    fn low_half(self, words: i32x4) -> i32x4 {
+        (words << 16) >> 16
+    }
+    #[inline(always)]
+    fn high_half(self, words: i32x4) -> i32x4 {
+        words >> 16
+    }
+    #[inline(always)]
+    fn top_half(self, words: i32x4) -> i32x4 {
+        words << 16
+    }
+    #[inline(always)]
+    fn to_float(self, words: i32x4) -> f32x4 {
+        words.round_float()
+    }
+    #[inline(always)]
+    fn as_float(self, words: i32x4) -> f32x4 {
+        bytemuck::cast(words)
+    }
+}
+
+impl IntegersOf for Portable {
+    #[inline(always)]
+    fn with_integers(self, f: impl WithIntegers) {
+        f.call(self);
+    }
 }
 
 impl Arithmetic for Portable {
     type V = f32x4;
+    const FUSES: bool = false;
 
     functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 
@@ -166,8 +256,8 @@ impl Arithmetic for Portable {
     }
     #[inline(always)]
     fn exp2_int(self, t: f32x4) -> f32x4 {
-        let bits: wide::u32x4 = bytemuck::cast(t);
-        bytemuck::cast((bits << 23) + wide::u32x4::splat(1.0f32.to_bits()))
+        let bits: u32x4 = bytemuck::cast(t);
+        bytemuck::cast((bits << 23) + u32x4::splat(1.0f32.to_bits()))
     }
 }
 

@@ -5,7 +5,7 @@
 //! lanes.
 
 use super::math::{TANH_SMALL, tanh_large, tanh_small};
-use super::{Arithmetic, Simd, Tiling, Weight};
+use super::{Arithmetic, Integers, IntegersOf, Simd, Tiling, Weight, WithIntegers, half};
 
 /// Proof of nothing: every target can run it. `LONG`, where the layer may have sixteen units.
 #[derive(Clone, Copy)]
@@ -75,10 +75,86 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
         // SAFETY: the caller says that one number is writable.
         unsafe { p.write(v) }
     }
+    #[inline(always)]
+    unsafe fn load_halves<const FULL: bool>(self, p: *const u16, (): ()) -> f32 {
+        // SAFETY: the caller says that one is readable.
+        half::widen(unsafe { p.read() })
+    }
+}
+
+impl<const LONG: bool> Integers for Scalar<LONG> {
+    type Floats = Self;
+    type I = i32;
+    const CHAINS: usize = 1;
+
+    #[inline(always)]
+    fn floats(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> i32 {
+        word as i32
+    }
+    #[inline(always)]
+    fn load_words(self, from: &[u32]) -> i32 {
+        from.first().map_or(0, |word| *word as i32)
+    }
+    #[inline(always)]
+    fn add_words(self, a: i32, b: i32) -> i32 {
+        a.wrapping_add(b)
+    }
+    #[inline(always)]
+    fn subtract(self, a: i32, b: i32) -> i32 {
+        a.wrapping_sub(b)
+    }
+    #[inline(always)]
+    fn add_low_bytes(self, sum: i32, word: i32, pair: i32) -> i32 {
+        add_products(sum, word & 0x00ff_00ff, pair)
+    }
+    #[inline(always)]
+    fn add_high_bytes(self, sum: i32, word: i32, pair: i32) -> i32 {
+        let bytes = (i32::from((word >> 8) as i8) & 0xffff) | (word >> 24 << 16);
+        add_products(sum, bytes, pair)
+    }
+    #[inline(always)]
+    fn low_half(self, word: i32) -> i32 {
+        (word as i16).into()
+    }
+    #[inline(always)]
+    fn high_half(self, word: i32) -> i32 {
+        word >> 16
+    }
+    #[inline(always)]
+    fn top_half(self, word: i32) -> i32 {
+        word << 16
+    }
+    #[inline(always)]
+    fn to_float(self, word: i32) -> f32 {
+        word as f32
+    }
+    #[inline(always)]
+    fn as_float(self, word: i32) -> f32 {
+        f32::from_bits(word as u32)
+    }
+}
+
+impl<const LONG: bool> IntegersOf for Scalar<LONG> {
+    #[inline(always)]
+    fn with_integers(self, f: impl WithIntegers) {
+        f.call(self);
+    }
+}
+
+/// `sum` += the products of the two halves, together.
+#[inline(always)]
+fn add_products(sum: i32, a: i32, b: i32) -> i32 {
+    let low = i32::from(a as i16) * i32::from(b as i16);
+    sum.wrapping_add(low).wrapping_add((a >> 16) * (b >> 16))
 }
 
 impl<const LONG: bool> Arithmetic for Scalar<LONG> {
     type V = f32;
+    const FUSES: bool = false;
 
     functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 

@@ -38,6 +38,7 @@ macro_rules! functions {
 
 impl<A: Arithmetic, const N: usize> Arithmetic for Unrolled<A, N> {
     type V = [A::V; N];
+    const FUSES: bool = A::FUSES;
 
     functions! { exp, exp_each; sigmoid, sigmoid_each; tanh, tanh_each; }
 

@@ -7,10 +7,11 @@
     reason = "some operations need no instruction of the level"
 )]
 
-use super::{Arithmetic, Formula, Simd, Tiling, Unrolled};
+use super::{Arithmetic, Formula, IntegersOf, Simd, Tiling, Unrolled, WithIntegers};
 use core::arch::x86_64::*;
+use core::sync::atomic::{AtomicU8, Ordering};
 
-/// Proof that the processor has AVX2 and FMA.
+/// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -18,13 +19,17 @@ pub(crate) struct Avx2(());
 #[derive(Clone, Copy)]
 pub(crate) struct Fma128(());
 
-/// Proof that the processor has AVX-512F, AVX2 and FMA.
+/// Proof that the processor has AVX-512F, AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
+/// Proof that it has AVX-512VL and VNNI besides, for products of integers.
+#[derive(Clone, Copy)]
+struct Vnni(());
+
 impl Avx2 {
     /// # Safety
-    /// The processor has AVX2 and FMA.
+    /// The processor has AVX2, FMA and F16C.
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
@@ -32,13 +37,13 @@ impl Avx2 {
 
 impl Avx512 {
     /// # Safety
-    /// The processor has AVX-512F, AVX2 and FMA.
+    /// The processor has AVX-512F, AVX2, FMA and F16C.
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
 fn vectorize_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
@@ -80,6 +85,7 @@ macro_rules! vex {
 
         impl Arithmetic for $token {
             type V = Floats;
+            const FUSES: bool = true;
 
             operations! {
                 splat(x: f32) -> Floats = set1_ps(x);
@@ -234,6 +240,18 @@ mod xmm {
                 _ => storeu_ps(p, v),
             };
         }
+        #[inline(always)]
+        unsafe fn load_halves<const FULL: bool>(self, p: *const u16, mask: Self::Mask) -> Floats {
+            // SAFETY: the token, and the caller's promise.
+            unsafe {
+                if FULL {
+                    return _mm_cvtph_ps(_mm_loadl_epi64(p.cast()));
+                }
+                _mm_cvtph_ps(_mm_loadl_epi64(
+                    first_halves::<4>(p, mask.1).as_ptr().cast(),
+                ))
+            }
+        }
     });
 }
 
@@ -266,7 +284,109 @@ mod ymm {
             load_masked(p: *const f32, mask: Integers) -> Floats = maskload_ps(p, mask);
             store_masked(p: *mut f32, v: Floats, mask: Integers) = maskstore_ps(p, mask, v);
         }
+        #[inline(always)]
+        unsafe fn load_halves<const FULL: bool>(self, p: *const u16, mask: Integers) -> Floats {
+            // SAFETY: the token, and the caller's promise.
+            unsafe {
+                if FULL {
+                    return _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
+                }
+                let lanes = _mm256_movemask_ps(cast_to_floats(mask)).count_ones() as usize;
+                _mm256_cvtph_ps(_mm_loadu_si128(first_halves::<8>(p, lanes).as_ptr().cast()))
+            }
+        }
     });
+
+    /// 256 bits, from how a sum takes products.
+    macro_rules! integers {
+        ($token:ident, $chains:literal, |$sums:ident, $a:ident, $b:ident| $multiply_add:expr) => {
+            impl crate::simd::Integers for $token {
+                type Floats = Avx2;
+                type I = __m256i;
+                const CHAINS: usize = $chains;
+
+                #[inline(always)]
+                fn floats(self) -> Avx2 {
+                    Avx2(())
+                }
+                #[inline(always)]
+                fn load_words(self, from: &[u32]) -> __m256i {
+                    // SAFETY: the token; reads no more lanes than there are words.
+                    unsafe {
+                        if from.len() >= Avx2::LANES {
+                            _mm256_loadu_si256(from.as_ptr().cast())
+                        } else {
+                            let mask = self.floats().mask(from.len());
+                            _mm256_maskload_epi32(from.as_ptr().cast(), mask)
+                        }
+                    }
+                }
+                operations! {
+                    splat_word(word: u32) -> __m256i = set1_epi32(word as i32);
+                    add_words(a: __m256i, b: __m256i) -> __m256i = add_epi32(a, b);
+                    subtract(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
+                    add_low_bytes($sums: __m256i, words: __m256i, $b: __m256i) -> __m256i = {
+                        let $a = _mm256_and_si256(words, set1_epi32(0x00ff_00ff));
+                        $multiply_add
+                    };
+                    add_high_bytes($sums: __m256i, words: __m256i, $b: __m256i) -> __m256i = {
+                        let $a = _mm256_srai_epi16::<8>(words);
+                        $multiply_add
+                    };
+                    low_half(words: __m256i) -> __m256i =
+                        _mm256_srai_epi32::<16>(slli_epi32::<16>(words));
+                    high_half(words: __m256i) -> __m256i = _mm256_srai_epi32::<16>(words);
+                    top_half(words: __m256i) -> __m256i = slli_epi32::<16>(words);
+                    to_float(words: __m256i) -> Floats = _mm256_cvtepi32_ps(words);
+                    as_float(words: __m256i) -> Floats = cast_to_floats(words);
+                }
+            }
+        };
+    }
+    integers!(Avx2, 1, |sums, a, b| add_epi32(
+        sums,
+        _mm256_madd_epi16(a, b)
+    ));
+    integers!(Vnni, 2, |sums, a, b| _mm256_dpwssd_epi32(sums, a, b));
+}
+
+/// The first lanes, the others zero.
+///
+/// # Safety
+/// So many halves are readable at `p`.
+#[inline(always)]
+unsafe fn first_halves<const N: usize>(p: *const u16, lanes: usize) -> [u16; N] {
+    let mut halves = [0; N];
+    for (lane, half) in halves.iter_mut().take(lanes).enumerate() {
+        // SAFETY: the caller's.
+        *half = unsafe { p.add(lane).read() };
+    }
+    halves
+}
+
+impl IntegersOf for Avx2 {
+    #[inline(always)]
+    fn with_integers(self, f: impl WithIntegers) {
+        f.call(self);
+    }
+}
+
+/// In 256 bits: AVX-512F has no products of 16 bits, and those of VNNI are as fast so.
+impl IntegersOf for Avx512 {
+    #[inline(always)]
+    fn with_integers(self, f: impl WithIntegers) {
+        #[target_feature(enable = "avx512f,avx512vl,avx512vnni,avx2,fma,f16c")]
+        #[inline(never)]
+        fn with_vnni(f: impl WithIntegers) {
+            f.call(Vnni(()));
+        }
+        if has_vnni() {
+            // SAFETY: AVX-512VL and VNNI were looked for, and the token.
+            unsafe { with_vnni(f) }
+        } else {
+            f.call(Avx2(()));
+        }
+    }
 }
 
 impl Simd for Avx512 {
@@ -284,7 +404,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx512f,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx2,fma,f16c")]
         #[inline(never)]
         fn vectorize_avx512<R>(f: impl FnOnce() -> R) -> R {
             f()
@@ -306,10 +426,24 @@ impl Simd for Avx512 {
         mask(lanes: usize) -> __mmask16 = ((1u32 << lanes) - 1) as __mmask16;
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
     }
+    #[inline(always)]
+    unsafe fn load_halves<const FULL: bool>(self, p: *const u16, mask: __mmask16) -> __m512 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            if FULL {
+                return _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+            }
+            let lanes = mask.count_ones() as usize;
+            _mm512_cvtph_ps(_mm256_loadu_si256(
+                first_halves::<16>(p, lanes).as_ptr().cast(),
+            ))
+        }
+    }
 }
 
 impl Arithmetic for Avx512 {
     type V = __m512;
+    const FUSES: bool = true;
 
     operations! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
@@ -390,10 +524,11 @@ fn saved_registers() -> u64 {
     unsafe { xcr0() }
 }
 
-/// AVX2 and FMA, saved by the operating system.
-pub(super) fn avx2_and_fma() -> bool {
-    let (fma, avx, avx2) = (12, 28, 5);
+/// AVX2, FMA and F16C, saved by the operating system.
+pub(super) fn avx2_fma_f16c() -> bool {
+    let (fma, avx, f16c, avx2) = (12, 28, 29, 5);
     bit(features(), fma)
+        && bit(features(), f16c)
         && bit(features(), avx)
         && bit(extended_features(), avx2)
         && saved_registers() & YMM_STATE == YMM_STATE
@@ -405,6 +540,33 @@ pub(super) fn avx512f() -> bool {
     bit(extended_features(), avx512f) && saved_registers() & ZMM_STATE == ZMM_STATE
 }
 
+/// AVX-512VL and VNNI, looked for once.
+#[inline(always)]
+fn has_vnni() -> bool {
+    const UNKNOWN: u8 = 0;
+    static FOUND: AtomicU8 = AtomicU8::new(UNKNOWN);
+    #[cold]
+    fn look() -> u8 {
+        let found = 1 + u8::from(avx512vl_and_vnni());
+        FOUND.store(found, Ordering::Relaxed);
+        found
+    }
+    let found = match FOUND.load(Ordering::Relaxed) {
+        UNKNOWN => look(),
+        found => found,
+    };
+    found == 2
+}
+
+/// On a processor with AVX-512F.
+#[allow(unused_unsafe, reason = "CPUID is a safe function in newer compilers")]
+fn avx512vl_and_vnni() -> bool {
+    let (vl, vnni) = (31, 11);
+    // SAFETY: a processor with AVX-512F has leaf 7.
+    let leaf = unsafe { __cpuid_count(7, 0) };
+    bit(leaf.ebx, vl) && bit(leaf.ecx, vnni)
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -412,9 +574,18 @@ mod tests {
     #[test]
     fn agrees_with_std() {
         assert_eq!(
-            super::avx2_and_fma(),
-            std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+            super::avx2_fma_f16c(),
+            std::is_x86_feature_detected!("avx2")
+                && std::is_x86_feature_detected!("fma")
+                && std::is_x86_feature_detected!("f16c")
         );
         assert_eq!(super::avx512f(), std::is_x86_feature_detected!("avx512f"));
+        if super::avx512f() {
+            assert_eq!(
+                super::has_vnni(),
+                std::is_x86_feature_detected!("avx512vl")
+                    && std::is_x86_feature_detected!("avx512vnni")
+            );
+        }
     }
 }

@@ -10,12 +10,14 @@
 
 #[rustfmt::skip]
 mod echo;
+mod quantized;
 mod random;
 pub mod recorded;
 mod stream;
 mod training;
 
 pub use echo::{Layers, NET, Net};
+pub use quantized::Quantized;
 pub use random::Random;
 pub use stream::Stream;
 pub use training::{STEPS, Training};

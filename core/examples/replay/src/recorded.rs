@@ -33,3 +33,9 @@ pub const FUSED: Recorded = Recorded {
     train_1: Hash(0x4eb5_4215),
     train_5: Hash(0x992c_bdb6),
 };
+
+/// Steps through int8 weights.
+pub const QUANTIZED_STEPS: u32 = 200;
+
+/// Of a run through int8 weights: the same for levels of both kinds.
+pub const QUANTIZED: Hash = Hash(0xec45_b0ed);
