@@ -815,6 +815,7 @@ const NONE: Stage = Stage {
     cell_clip: 0.0,
     projection_clip: 0.0,
     gain: 0.0,
+    storage: 0,
 };
 const FUNCTION: Activation = Activation {
     kind: 0,
@@ -828,7 +829,7 @@ fn function(kind: u32, slope: f32) -> Activation {
 /// A chain gives the bits that it gives in Rust, with every field of its stages in its place.
 #[test]
 fn a_chain_gives_the_same_bits() {
-    use fused_lstm::{Activation, Cell, Direction, Returns};
+    use fused_lstm::{Activation, Cell, Direction, NarrowLayer, Returns, Storage};
     let theirs = [
         Stage {
             kind: 1,
@@ -867,6 +868,7 @@ fn a_chain_gives_the_same_bits() {
             gates: function(2, 0.0),
             candidate: function(1, 0.0),
             output: function(1, 0.0),
+            storage: 2,
             ..NONE
         },
         Stage {
@@ -903,6 +905,7 @@ fn a_chain_gives_the_same_bits() {
         fused_lstm::Stage::Lstm(LstmStage {
             direction: Direction::Reverse,
             returns: Returns::Mean,
+            storage: Storage::Int8,
             ..LstmStage::new(LayerShape::new(4, 4))
         }),
         fused_lstm::Stage::Dense(DenseShape::new(4, 3)),
@@ -923,7 +926,18 @@ fn a_chain_gives_the_same_bits() {
         (lens.params, lens.state, lens.x, lens.y, lens.scratch)
     );
 
-    let params = Random(3).vec(lens.params, 0.8);
+    let mut params = Random(3).vec(lens.params, 0.8);
+    let layer = LayerShape::new(4, 4);
+    let first = ours[0].params_len() + ours[2].params_len();
+    let words = &mut params[first..first + ours[4].params_len()];
+    NarrowLayer::pack(
+        layer,
+        Storage::Int8,
+        &Random(5).vec(layer.params_len(), 0.8),
+        1.5,
+        bytemuck::cast_slice_mut(words),
+    )
+    .unwrap();
     let x: Vec<f32> = (0..12).map(|k| (k * 5 % 7) as f32).collect();
     let state = Random(4).vec(lens.state, 0.5);
     let (mut y, mut end, mut scratch) = (vec![0.0; lens.y], state.clone(), vec![0.0; lens.scratch]);

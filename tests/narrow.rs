@@ -113,7 +113,7 @@ proptest! {
         let layer = NarrowLayer::pack(shape, Storage::Int8, &params, case.range, &mut words).unwrap();
         let int8 = Int8::read(shape, &words_of(layer, &params, case.range));
         // Whatever the inputs and the states.
-        prop_assert!(int8.largest_sum(1 << 14) <= i64::from(i32::MAX));
+        prop_assert!(int8.largest_sum() <= i64::from(i32::MAX));
 
         let results = each_level(|level| {
             let (y, end) = run(layer, extent, &x, &state);
@@ -263,7 +263,46 @@ fn nan_and_infinity_are_clipped() {
     let mut words = vec![0; Storage::Int8.words_len(shape)];
     let layer = NarrowLayer::pack(shape, Storage::Int8, &params, 1.0, &mut words).unwrap();
     let extent = Extent { steps: 1, batch: 1 };
-    let largest = run(layer, extent, &[f32::INFINITY], &[0.0; 2]);
+    let largest = run(layer, extent, &[1.0], &[0.0; 2]);
+    assert_eq!(run(layer, extent, &[f32::INFINITY], &[0.0; 2]), largest);
     assert_eq!(run(layer, extent, &[f32::NAN], &[0.0; 2]), largest);
     assert_eq!(run(layer, extent, &[1e30], &[0.0; 2]), largest);
+}
+
+/// Words that nothing packed are refused by a check, and do no harm without.
+#[test]
+fn words_of_others_are_checked() {
+    let shape = LayerShape::new(5, 21);
+    let params = Random(8).vec(shape.params_len(), 0.4);
+    for storage in [Storage::F32, Storage::F16, Storage::Int8] {
+        let mut words = vec![0; storage.words_len(shape)];
+        let layer = NarrowLayer::pack(shape, storage, &params, 1.0, &mut words).unwrap();
+        assert_eq!(layer.check(), Ok(()));
+        let end = words.len();
+        let some = [
+            0,
+            4 * 8,
+            4 * 8 + 7,
+            end - 40,
+            end - 4,
+            end - 3,
+            end - 2,
+            end - 1,
+        ];
+        let mut refused = 0;
+        for at in some {
+            let mut bad = words.clone();
+            bad[at] = u32::MAX;
+            let layer = NarrowLayer::new(shape, storage, &bad).unwrap();
+            refused += usize::from(layer.check().is_err());
+            run(layer, Extent { steps: 2, batch: 1 }, &[0.5; 10], &[0.5; 42]);
+        }
+        // Weights may be any integers.
+        let expected = if storage == Storage::Int8 {
+            6
+        } else {
+            some.len()
+        };
+        assert_eq!(refused, expected, "{storage:?}");
+    }
 }

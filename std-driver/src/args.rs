@@ -42,6 +42,39 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare a model with inputs and outputs that another system recorded.
     Verify(Verify),
+    /// Store the weights of a network's LSTM layers in half or a quarter of the bytes.
+    Quantize(Quantize),
+}
+
+#[derive(Args, Debug)]
+pub struct Quantize {
+    /// The network: a model or a checkpoint.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub model: PathBuf,
+    /// What the weights are stored as.
+    #[arg(long, value_name = "STORAGE")]
+    pub to: StorageName,
+    /// Inputs as `run` takes them, to measure ranges and errors on; with labels int32 [T, B] (or [B]
+    /// where the network gives one step) the accuracy too.
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
+    /// Where the model is written.
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// Overwrite a file.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum StorageName {
+    /// Half precision.
+    F16,
+    /// Integers of 8 bits.
+    Int8,
 }
 
 #[derive(Args, Debug)]

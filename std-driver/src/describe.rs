@@ -2,7 +2,7 @@
 
 use crate::chain::ChainModel;
 use crate::import::{Kind, Layer};
-use fused_lstm::{Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage};
+use fused_lstm::{Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage, Storage};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -26,6 +26,8 @@ pub struct Row {
 pub struct Costs {
     /// All parameters.
     pub parameters: usize,
+    /// The bytes that they take.
+    pub bytes: usize,
     /// Multiply–adds of one step of one row.
     pub multiply_adds: usize,
     /// Numbers of a row's state.
@@ -74,6 +76,11 @@ fn options(stage: &LstmStage) -> String {
             all.push(format!("{what} {}", function(own)));
         }
     }
+    match stage.storage {
+        Storage::F16 => all.push("weights of half precision".into()),
+        Storage::Int8 => all.push("weights of int8".into()),
+        _ => {}
+    }
     all.extend(cell.peepholes.then(|| "peepholes".into()));
     all.extend(cell.coupled.then(|| "f = 1 - i".into()));
     all.extend(cell.projection.map(|to| format!("projection to {to}")));
@@ -100,8 +107,19 @@ fn row(name: &str, kind: &str, sizes: String, options: String, parameters: usize
     }
 }
 
+/// How many parameters a stage has, whatever they are stored as.
+fn parameters(stage: &Stage) -> usize {
+    match *stage {
+        Stage::Lstm(lstm) => {
+            let storage = Storage::F32;
+            LstmStage { storage, ..lstm }.params_len()
+        }
+        _ => stage.params_len(),
+    }
+}
+
 fn stage_row(name: &str, stage: &Stage) -> Row {
-    let parameters = stage.params_len();
+    let parameters = parameters(stage);
     match stage {
         Stage::Embedding { rows, width } => row(
             name,
@@ -202,7 +220,7 @@ pub fn costs(model: &ChainModel) -> Costs {
         // All but the bias.
         Stage::Lstm(lstm) => {
             let biases = lstm.layer.hidden.saturating_mul(4 * lstm.direction.count());
-            lstm.params_len().saturating_sub(biases)
+            parameters(&Stage::Lstm(*lstm)).saturating_sub(biases)
         }
         _ => 0,
     });
@@ -222,7 +240,8 @@ pub fn costs(model: &ChainModel) -> Costs {
     };
     let room = room.saturating_add(lens.state);
     Costs {
-        parameters: lens.params,
+        parameters: stages.iter().map(parameters).sum(),
+        bytes: lens.params.saturating_mul(4),
         multiply_adds: products.fold(0, usize::saturating_add),
         state: lens.state,
         flash_bytes: lens.params.saturating_add(start).saturating_mul(4),

@@ -29,6 +29,7 @@ pub mod infer;
 pub mod log;
 pub mod parallel;
 pub mod plot;
+pub mod quantize;
 pub mod settings;
 pub mod signals;
 pub mod tensors;

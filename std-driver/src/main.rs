@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         args::Command::Import(import) => networks::import(&import).map(|()| command::End::Done),
         args::Command::Inspect(inspect) => networks::inspect(&inspect).map(|()| command::End::Done),
         args::Command::Verify(verify) => networks::verify(&verify),
+        args::Command::Quantize(quantize) => {
+            networks::quantize(&quantize).map(|()| command::End::Done)
+        }
     };
     match result {
         Ok(command::End::Done) => ExitCode::SUCCESS,

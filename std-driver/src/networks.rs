@@ -1,14 +1,16 @@
 //! The commands about networks of other systems: import, inspect, verify.
 
-use crate::args::{Import, Inspect, Reading, ReturnsName, Verify};
+use crate::args::{Import, Inspect, Quantize, Reading, ReturnsName, StorageName, Verify};
 use crate::command::End;
 use crate::complain;
 use clap::ValueEnum;
-use fused_lstm::{Extent, Returns};
+use fused_lstm::{Extent, Returns, Storage};
 use fused_lstm_driver::chain::{ChainModel, Network, Runner, sample_rate};
 use fused_lstm_driver::describe::{self, Costs, Row};
 use fused_lstm_driver::files::{Uses, Written};
 use fused_lstm_driver::import::{self, Format, Options};
+use fused_lstm_driver::infer;
+use fused_lstm_driver::quantize::{self, Calibration, Difference};
 use fused_lstm_driver::tensors::TensorFile;
 use fused_lstm_driver::verify::{self, Output};
 use fused_lstm_driver::{Error, one_line};
@@ -159,7 +161,7 @@ fn costs_text(costs: &Costs) -> String {
         "{} parameters, {} bytes; {} multiply-adds a step; {} numbers of state.\n\
          Exported: {} bytes of flash for the weights, {} bytes of RAM for a step.\n",
         costs.parameters,
-        costs.parameters.saturating_mul(4),
+        costs.bytes,
         costs.multiply_adds,
         costs.state,
         costs.flash_bytes,
@@ -390,4 +392,84 @@ fn text(report: &verify::Report, options: &verify::Options) -> String {
         }
     }
     text
+}
+
+pub fn quantize(quantize: &Quantize) -> Result<(), Error> {
+    let calibrate = quantize.calibrate.as_deref();
+    let mut read: Vec<(&str, &Path)> = vec![("model", &quantize.model)];
+    read.extend(calibrate.map(|path| ("calibrate", path)));
+    let uses = Uses {
+        read: &read,
+        written: &[Written {
+            flag: "output",
+            path: &quantize.output,
+            contents: None,
+        }],
+        force: quantize.force,
+    };
+    uses.check()?;
+    let model = import::open_model(&quantize.model)?.into_chain();
+    let data = calibrate
+        .map(|path| infer::Inputs::read(path, &model))
+        .transpose()?;
+    let calibration = data.as_ref().map(|data| Calibration {
+        extent: data.extent,
+        x: &data.x,
+        lengths: data.lengths.as_deref(),
+        labels: data.labels.as_deref(),
+    });
+    let storage = match quantize.to {
+        StorageName::F16 => Storage::F16,
+        StorageName::Int8 => Storage::Int8,
+    };
+    let (narrow, report) = quantize::quantize(&model, storage, calibration)?;
+    narrow.write(&quantize.output)?;
+    if quantize.json {
+        return print_json(&report);
+    }
+    let mut text = String::new();
+    let percent = |d: &Difference| 100.0 * d.largest / d.range.max(f32::MIN_POSITIVE);
+    for layer in &report.layers {
+        text += &one_line(&layer.name);
+        if let Some(range) = layer.range {
+            text += &format!(": inputs up to {range:.4}");
+        }
+        text += &format!(
+            "; weights off by up to {:.3} % of the largest",
+            100.0 * layer.weights
+        );
+        if let Some(d) = &layer.outputs {
+            text += &format!(
+                "; outputs by {:.2e} ({:.2} % of their range), {:.2e} on average",
+                d.largest,
+                percent(d),
+                d.rms
+            );
+        }
+        text += ".\n";
+    }
+    if let Some(d) = &report.output {
+        text += &format!(
+            "Output: off by up to {:.2e}, {:.2} % of its range; {:.2e} on average.\n",
+            d.largest,
+            percent(d),
+            d.rms
+        );
+    }
+    if let Some(same) = report.same_decisions {
+        text += &format!("The same decision on {:.2} % of the rows.\n", 100.0 * same);
+    }
+    if let Some([before, after]) = report.accuracy {
+        text += &format!(
+            "Accuracy: {:.2} % before, {:.2} % after.\n",
+            100.0 * before,
+            100.0 * after
+        );
+    }
+    let [before, after] = report.bytes;
+    text += &format!(
+        "{before} bytes before, {after} after. Written to {}.\n",
+        one_line(quantize.output.display())
+    );
+    print(&text)
 }

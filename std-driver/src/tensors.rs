@@ -190,6 +190,13 @@ impl TensorFile {
         Ok((&info.shape, Numbers(bytes, i32::from_le_bytes)))
     }
 
+    /// The words of an unsigned 32-bit tensor of one dimension.
+    pub(crate) fn u32_of_len(&self, key: &str, len: usize) -> Result<Numbers<'_, u32>, Error> {
+        self.expect_shape(key, Dtype::U32, &[len])?;
+        let (bytes, _) = self.data(self.info(key, Dtype::U32)?).as_chunks();
+        Ok(Numbers(bytes, u32::from_le_bytes))
+    }
+
     /// The keys, in alphabetical order.
     pub fn keys(&self) -> Vec<String> {
         let mut keys = self.header.tensors.offset_keys();
@@ -284,6 +291,8 @@ pub struct NamedTensor<'a> {
 #[derive(Clone, Debug)]
 enum Data<'a> {
     F32(Cow<'a, [f32]>),
+    /// Their bits.
+    U32(Cow<'a, [f32]>),
     U64(Vec<u64>),
 }
 
@@ -301,6 +310,15 @@ impl<'a> NamedTensor<'a> {
         }
     }
 
+    /// The bits of f32 as unsigned 32-bit numbers, in one dimension.
+    pub(crate) fn words(name: impl Into<String>, values: &'a [f32]) -> Self {
+        Self {
+            name: name.into(),
+            shape: vec![values.len()],
+            data: Data::U32(values.into()),
+        }
+    }
+
     /// Of unsigned 64-bit numbers, in one dimension.
     pub fn u64(name: impl Into<String>, values: &[u64]) -> Self {
         Self {
@@ -314,7 +332,7 @@ impl<'a> NamedTensor<'a> {
     pub(crate) fn numbers(&self) -> Option<(&[usize], &[f32])> {
         match &self.data {
             Data::F32(values) => Some((&self.shape, values)),
-            Data::U64(_) => None,
+            Data::U32(_) | Data::U64(_) => None,
         }
     }
 
@@ -324,12 +342,8 @@ impl<'a> NamedTensor<'a> {
             name: self.name,
             shape: self.shape,
             data: match self.data {
-                Data::F32(Cow::Borrowed(values)) => {
-                    let mut own = memory::reserve(values.len())?;
-                    own.extend_from_slice(values);
-                    Data::F32(own.into())
-                }
-                Data::F32(Cow::Owned(values)) => Data::F32(values.into()),
+                Data::F32(values) => Data::F32(owned(values)?),
+                Data::U32(values) => Data::U32(owned(values)?),
                 Data::U64(values) => Data::U64(values),
             },
         })
@@ -338,23 +352,35 @@ impl<'a> NamedTensor<'a> {
     fn dtype(&self) -> Dtype {
         match self.data {
             Data::F32(_) => Dtype::F32,
+            Data::U32(_) => Dtype::U32,
             Data::U64(_) => Dtype::U64,
         }
     }
 
     fn bytes(&self) -> usize {
         match &self.data {
-            Data::F32(values) => size_of_val(&values[..]),
+            Data::F32(values) | Data::U32(values) => size_of_val(&values[..]),
             Data::U64(values) => size_of_val(&values[..]),
         }
     }
 
     fn write(&self, to: &mut impl Write) -> io::Result<()> {
         match &self.data {
-            Data::F32(values) => write_numbers(values, f32::to_le_bytes, to),
+            Data::F32(values) | Data::U32(values) => write_numbers(values, f32::to_le_bytes, to),
             Data::U64(values) => write_numbers(values, u64::to_le_bytes, to),
         }
     }
+}
+
+fn owned(values: Cow<'_, [f32]>) -> Result<Cow<'static, [f32]>, Error> {
+    Ok(match values {
+        Cow::Borrowed(values) => {
+            let mut own = memory::reserve(values.len())?;
+            own.extend_from_slice(values);
+            own.into()
+        }
+        Cow::Owned(values) => values.into(),
+    })
 }
 
 /// Many numbers at a time: writing one takes longer than to convert it.

@@ -27,6 +27,8 @@ pub struct Int8 {
     pub factor_x: f32,
     /// and hidden states.
     pub factor_h: f32,
+    /// The largest magnitude of an input's integer.
+    pub most_x: f32,
     /// `[4, H]`
     pub units: Vec<Unit>,
 }
@@ -35,7 +37,7 @@ impl Int8 {
     /// As the core's documentation has their places.
     pub fn read(shape: LayerShape, words: &[u32]) -> Self {
         let LayerShape { inputs, hidden, .. } = shape;
-        let (body, factors) = words.split_at(words.len() - 3);
+        let (body, factors) = words.split_at(words.len() - 4);
         let rows = 3 + inputs.div_ceil(2) + hidden.div_ceil(2);
         let of_bias = f32::from_bits(factors[0]);
         let mut units = Vec::new();
@@ -72,14 +74,14 @@ impl Int8 {
             shape,
             factor_x: f32::from_bits(factors[1]),
             factor_h: f32::from_bits(factors[2]),
+            most_x: f32::from_bits(factors[3]),
             units,
         }
     }
 
-    /// The largest magnitude that any sum of inputs up to `limit_x`, and of hidden states up to
-    /// 2ᵇ, can have.
-    pub fn largest_sum(&self, limit_x: i64) -> i64 {
-        let limit_h = self.factor_h as i64;
+    /// The largest magnitude that any sum can have.
+    pub fn largest_sum(&self) -> i64 {
+        let (limit_x, limit_h) = (self.most_x as i64, self.factor_h as i64);
         let sum = |weights: &[i64], limit: i64| weights.iter().map(|w| w.abs() * limit).sum();
         self.units
             .iter()
@@ -97,11 +99,11 @@ impl Int8 {
         };
         let x: Vec<i64> = x
             .iter()
-            .map(|&v| integer(v, self.factor_x, 16384.0))
+            .map(|&v| integer(v, self.factor_x, self.most_x))
             .collect();
         let h_before: Vec<i64> = h
             .iter()
-            .map(|&v| integer(v, self.factor_h, 16384.0))
+            .map(|&v| integer(v, self.factor_h, self.factor_h))
             .collect();
         let dot = |w: &[i64], v: &[i64]| -> f32 {
             let sum: i64 = w.iter().zip(v).map(|(w, v)| w * v).sum();

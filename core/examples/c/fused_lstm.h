@@ -180,6 +180,9 @@ typedef struct {
   float projection_clip;
   // The factor of a skip or gain.
   float gain;
+  // What a layer's weights are stored as: 0 float, 1 half precision, 2 int8. Its parameters
+  // are then words, bit by bit.
+  uint32_t storage;
 } FusedLstmStage;
 
 // Stages, from the first to the last.

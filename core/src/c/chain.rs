@@ -4,6 +4,7 @@ use super::buffers::{Span, apart, slice, span, writable};
 use super::{ConstFloats, Floats, Status, status};
 use crate::chain::{self, Chain, Direction, LstmStage, Returns};
 use crate::layout::{DenseShape, Extent, LayerShape};
+use crate::narrow::Storage;
 
 /// The most stages of a chain.
 const MOST_STAGES: usize = 16;
@@ -69,6 +70,9 @@ pub struct Stage {
     pub projection_clip: f32,
     /// The factor of a skip or gain.
     pub gain: f32,
+    /// What a layer's weights are stored as: 0 float, 1 half precision, 2 int8. Its parameters
+    /// are then words, bit by bit.
+    pub storage: u32,
 }
 
 /// How many values each buffer of [`fused_lstm_chain_run`] has.
@@ -145,6 +149,12 @@ impl Stage {
                     0 => Returns::Sequence,
                     1 => Returns::Last,
                     2 => Returns::Mean,
+                    _ => return Err(Status::Stage),
+                },
+                storage: match self.storage {
+                    0 => Storage::F32,
+                    1 => Storage::F16,
+                    2 => Storage::Int8,
                     _ => return Err(Status::Stage),
                 },
             }),

@@ -6,6 +6,7 @@ use super::stage::{Cell, Direction, LstmStage, Returns};
 use crate::error::ArgumentError;
 use crate::layout::flat::{Flat, flat};
 use crate::layout::{Cut, Extent, LayerShape};
+use crate::narrow::Storage;
 use crate::simd::dispatch;
 
 /// An LSTM layer of `I` inputs, `H` hidden units and `P` outputs, with the options of a [`Cell`]: its
@@ -165,6 +166,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             },
             direction: Direction::Forward,
             returns: Returns::Sequence,
+            storage: Storage::F32,
         })
     }
 

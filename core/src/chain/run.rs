@@ -10,8 +10,10 @@ use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, exact_chunks_rev, take};
 use crate::layout::{Cut, Extent, NetworkShape};
 use crate::model::Model;
+use crate::narrow::{NarrowLayer, Storage};
 use crate::simd::dispatch;
 use crate::train::dense::forward_rows;
+use bytemuck::must_cast_slice;
 
 /// Embedding, dense and LSTM stages with options, one after the other, over borrowed parameters.
 ///
@@ -64,6 +66,46 @@ impl<'a> Chain<'a> {
             stages,
             params,
         })
+    }
+
+    /// The same of parameters as words: the bits of numbers, among which those of narrow layers are.
+    pub fn of_words(
+        inputs: usize,
+        stages: &'a [Stage],
+        words: &'a [u32],
+    ) -> Result<Self, ArgumentError> {
+        Self::new(inputs, stages, must_cast_slice(words))
+    }
+
+    /// Refuses words of narrow layers that no [`NarrowLayer::pack`] wrote: with numbers that are not
+    /// finite, or sums of integers that may overflow.
+    pub fn check_words(&self) -> Result<(), ArgumentError> {
+        let mut params = self.params;
+        for stage in self.stages {
+            let mut own = take(&mut params, stage.params_len());
+            let Stage::Lstm(lstm) = stage else { continue };
+            for _ in 0..lstm.direction.count() {
+                let words = take(&mut own, lstm.direction_params_len());
+                if lstm.storage != Storage::F32 {
+                    let words = must_cast_slice(words);
+                    NarrowLayer::new(lstm.layer, lstm.storage, words)?.check()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it can be trained: no layer's weights are stored in fewer bits.
+    pub(super) fn check_trainable(&self) -> Result<(), ArgumentError> {
+        let narrow =
+            |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
+        match self.stages.iter().position(narrow) {
+            Some(index) => Err(ArgumentError::Stage {
+                index,
+                what: "weights of f32 for training",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The lengths of the buffers of a run, and of training.
@@ -465,6 +507,15 @@ impl Layer<'_> {
         mut room: &mut [f32],
     ) -> Result<(), ArgumentError> {
         let (lstm, extent) = (self.lstm, self.extent);
+        if lstm.storage != Storage::F32 {
+            let layer = NarrowLayer::new(lstm.layer, lstm.storage, must_cast_slice(params))?;
+            let scratch = take(&mut room, NarrowLayer::scratch_for(lstm.layer));
+            let rows = self.rows(reversed);
+            layer.run_rows(extent, x, state, y, scratch, |step, row| {
+                rows.is_active(step, row)
+            });
+            return Ok(());
+        }
         if is_plain(lstm, self.lengths) {
             let hidden = [lstm.layer.hidden];
             let shape = NetworkShape::new(lstm.layer.inputs, &hidden);

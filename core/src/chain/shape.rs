@@ -6,6 +6,7 @@ use super::train::training_lens;
 use crate::error::ArgumentError;
 use crate::layout::scratch::blocks;
 use crate::layout::{Extent, NetworkShape};
+use crate::narrow::{NarrowLayer, Storage};
 
 /// The lengths of the buffers of a [`Chain`](crate::Chain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,13 @@ pub(super) const fn lstm_room_len(stage: &LstmStage, extent: Extent) -> usize {
         .rows()
         .saturating_mul(4)
         .saturating_mul(stage.layer.hidden);
-    let own = max(
-        shape.scratch_len(extent),
-        z.saturating_add(forward_room_len(stage, extent)),
-    );
+    let own = match stage.storage {
+        Storage::F32 => max(
+            shape.scratch_len(extent),
+            z.saturating_add(forward_room_len(stage, extent)),
+        ),
+        _ => NarrowLayer::scratch_for(stage.layer),
+    };
     let (reversed, apart) = apart_lens(stage, extent);
     own.saturating_add(reversed).saturating_add(apart)
 }
@@ -174,7 +178,7 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
                 if lstm.outputs() == 0 {
                     return Err(refuse("a projection to at least one number"));
                 }
-                if let Some(what) = lstm.cell.problem() {
+                if let Some(what) = lstm.problem() {
                     return Err(refuse(what));
                 }
                 whole &= lstm.returns == Returns::Sequence;

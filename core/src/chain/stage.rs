@@ -1,6 +1,7 @@
 //! What a chain is made of: the kinds of stages, and the options of an LSTM layer.
 
 use crate::layout::{DenseShape, Extent, LayerShape};
+use crate::narrow::Storage;
 
 /// A function of one number, or of a row.
 ///
@@ -146,6 +147,9 @@ impl Cell {
 /// `[I+P, 4, H]` and the bias `[4, H]`, gates i, j, f, o; then the peepholes `[3, H]` of i, f and o,
 /// and the projection `[H, P]`, if there are such. Its state is c `[B, H]` and then h `[B, P]` of each
 /// direction. P is H where there is no projection.
+///
+/// Another storage than `F32` is for plain cells, and for inference: the parameters of a direction are
+/// then the words of a [`NarrowLayer`](crate::NarrowLayer), bit by bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LstmStage {
     /// Inputs I and hidden units H.
@@ -156,6 +160,8 @@ pub struct LstmStage {
     pub direction: Direction,
     /// What is handed on.
     pub returns: Returns,
+    /// What the weights are stored as.
+    pub storage: Storage,
 }
 
 impl LstmStage {
@@ -166,7 +172,16 @@ impl LstmStage {
             cell: Cell::PLAIN,
             direction: Direction::Forward,
             returns: Returns::Sequence,
+            storage: Storage::F32,
         }
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        if self.storage != Storage::F32 && !self.cell.is_plain() {
+            return Some("a plain cell for weights of fewer bits");
+        }
+        self.cell.problem()
     }
 
     /// P, the outputs of one direction.
@@ -179,6 +194,9 @@ impl LstmStage {
 
     /// The parameters of one direction.
     pub const fn direction_params_len(&self) -> usize {
+        if !matches!(self.storage, Storage::F32) {
+            return self.storage.words_len(self.layer);
+        }
         let LayerShape { inputs, hidden } = self.layer;
         let rows = inputs.saturating_add(self.outputs()).saturating_add(1);
         let mut len = rows.saturating_mul(4).saturating_mul(hidden);

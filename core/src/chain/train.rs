@@ -122,6 +122,7 @@ impl Chain<'_> {
         y: &mut [f32],
         cache: &mut [f32],
     ) -> Result<(), ArgumentError> {
+        self.check_trainable()?;
         let lens = Self::lengths(self.inputs(), self.stages(), extent);
         self.check(extent, lengths, x)?;
         check_lens(&[
@@ -169,6 +170,7 @@ impl Chain<'_> {
         lengths: Option<&[usize]>,
         buffers: ChainBackward<'_>,
     ) -> Result<(), ArgumentError> {
+        self.check_trainable()?;
         let lens = Self::lengths(self.inputs(), self.stages(), extent);
         self.check(extent, lengths, &[])?;
         let dx = buffers.dx.as_ref().map_or(lens.x, |dx| dx.len());

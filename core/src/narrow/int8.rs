@@ -1,7 +1,7 @@
 //! One step of one row through int8 weights: integer products, and the cell in arithmetic that is
 //! never fused.
 //!
-//! Inputs and hidden states become int16, the nearest to x·m, clipped to ±2¹⁴ at most; then, with
+//! Inputs and hidden states become int16, the nearest to x·m, clipped; then, with
 //! integer sums that cannot overflow,
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //!
 //! Each of these operations is exact or rounded once, so that a step has the same bits everywhere.
 
-use super::storage::{CONSTANT_ROWS, Panel, panel, panels};
+use super::storage::{CONSTANT_ROWS, FACTORS, Panel, panel, panels};
 use crate::layout::split::{exact_chunks, take};
 use crate::layout::{Cut as _, LayerShape};
 use crate::lstm::cell::Forward;
@@ -54,7 +54,7 @@ pub(super) const fn scratch_len(shape: LayerShape) -> usize {
         .saturating_add(pairs)
 }
 
-/// The largest magnitude of an integer that an input or a hidden state becomes.
+/// The largest magnitude of an integer that an input or a hidden state ever becomes.
 pub(super) const LARGEST: u32 = 1 << 14;
 
 /// 1.5·2²³: the low half of the bits of a sum with it is the integer.
@@ -71,17 +71,18 @@ fn step<S: IntegersOf>(s: S, args: Int8Step, descending: bool) {
         scratch,
     } = args;
     let LayerShape { inputs, hidden } = shape;
-    let (words, factors) = words.cut(words.len().saturating_sub(3));
-    let [of_bias, of_x, of_h] = *factors.first_chunk().unwrap_or(&[0; 3]);
+    let (words, factors) = words.cut(words.len().saturating_sub(FACTORS));
+    let factors = factors.first_chunk().unwrap_or(&[0; FACTORS]);
+    let [of_bias, of_x, of_h, most_x] = factors.map(f32::from_bits);
     let mut room = scratch;
     let z = take(&mut room, 4 * hidden);
     let (pairs, integers) = room.cut(inputs.div_ceil(2) + hidden.div_ceil(2));
     let (x_pairs, h_pairs) = must_cast_slice_mut(pairs).cut(inputs.div_ceil(2));
-    let x_offset = to_pairs(s, x, f32::from_bits(of_x), &mut *integers, x_pairs);
-    let h_offset = to_pairs(s, h, f32::from_bits(of_h), integers, h_pairs);
+    let x_offset = to_pairs(s, x, [of_x, most_x], &mut *integers, x_pairs);
+    let h_offset = to_pairs(s, h, [of_h, of_h], integers, h_pairs);
     let row = Row {
         hidden,
-        of_bias: f32::from_bits(of_bias),
+        of_bias,
         x: Operand {
             pairs: x_pairs,
             offset: x_offset,
@@ -108,12 +109,12 @@ fn step<S: IntegersOf>(s: S, args: Int8Step, descending: bool) {
     for_each_block(s, hidden, &mut Cell { gates, c, h });
 }
 
-/// A row as pairs of int16, and 128 times their sum.
+/// A row times a factor, clipped, as pairs of int16; and 128 times their sum.
 #[inline(always)]
 fn to_pairs<S: IntegersOf>(
     s: S,
     from: &[f32],
-    factor: f32,
+    [factor, most]: [f32; 2],
     integers: &mut [f32],
     pairs: &mut [u32],
 ) -> u32 {
@@ -122,6 +123,7 @@ fn to_pairs<S: IntegersOf>(
     let mut rounded = Rounded {
         from,
         factor,
+        most,
         to: &mut *to,
     };
     for_each_block(s, len, &mut rounded);
@@ -148,6 +150,7 @@ fn to_pairs<S: IntegersOf>(
 struct Rounded<'a> {
     from: &'a [f32],
     factor: f32,
+    most: f32,
     to: &'a mut [f32],
 }
 
@@ -155,10 +158,7 @@ impl Elementwise for Rounded<'_> {
     #[inline(always)]
     fn block<A: Arithmetic>(&mut self, s: A, at: impl Block<A>) {
         let v = s.mul(at.load(self.from), s.splat(self.factor));
-        let v = s.max(
-            s.splat(-(LARGEST as f32)),
-            s.min(v, s.splat(LARGEST as f32)),
-        );
+        let v = s.max(s.splat(-self.most), s.min(v, s.splat(self.most)));
         at.store(self.to, s.add(v, s.splat(TO_INTEGER)));
     }
 }

@@ -101,6 +101,17 @@ impl<'a> NarrowLayer<'a> {
         self.storage
     }
 
+    /// Refuses words that [`pack`](Self::pack) does not write: with numbers that are not finite, or
+    /// integers whose sums may overflow. Words from a file of others are checked so; they are safe in
+    /// any case, but then do not have the same bits everywhere.
+    pub fn check(&self) -> Result<(), ArgumentError> {
+        if quantize::is_sound(self.shape, self.storage, self.words) {
+            Ok(())
+        } else {
+            Err(ArgumentError::NotFinite { what: "words" })
+        }
+    }
+
     /// Writes the numbers that the words stand for to `params`, in the layout of [`pack`](Self::pack).
     pub fn unpack(&self, params: &mut [f32]) -> Result<(), ArgumentError> {
         check_len("params", self.shape.params_len(), params.len())?;

@@ -7,7 +7,7 @@
 //! keep all sums below 2²³, where `f32` and small processors are exact, if that leaves 11.
 
 use super::int8::{LARGEST, TO_INTEGER};
-use super::storage::{CONSTANT_ROWS, Storage, panel, panels};
+use super::storage::{CONSTANT_ROWS, FACTORS, Storage, panel, panels};
 use crate::error::ArgumentError;
 use crate::layout::split::{copy_prefix, div_or_zero};
 use crate::layout::{Cut as _, LayerShape};
@@ -209,11 +209,12 @@ fn pack_int8(
     };
     let (input, recurrent) = (kernel(inputs, input), kernel(hidden, recurrent));
     let power = |bits: u32| (1u32 << bits) as f32;
-    let of_x = power(input.bits()?) / power_of_two(range);
+    let most_x = power(input.bits()?);
+    let of_x = most_x / power_of_two(range);
     let of_h = power(recurrent.bits()?);
     let of_bias = bias.iter().map(|v| v.abs()).fold(0.0, f32::max) / MOST_OF_BIAS;
-    let (words, factors) = words.cut(words.len().saturating_sub(3));
-    for (to, from) in factors.iter_mut().zip([of_bias, of_x, of_h]) {
+    let (words, factors) = words.cut(words.len().saturating_sub(FACTORS));
+    for (to, from) in factors.iter_mut().zip([of_bias, of_x, of_h, most_x]) {
         *to = from.to_bits();
     }
     for index in 0..panels(shape) {
@@ -287,45 +288,117 @@ fn unpack_halves(hidden: usize, kernel: &mut [f32], from: &[u16]) {
 
 fn unpack_int8(shape: LayerShape, words: &[u32], params: &mut [f32]) {
     let LayerShape { inputs, hidden } = shape;
-    let (words, factors) = words.cut(words.len().saturating_sub(3));
-    let [of_bias, of_x, of_h] = factors.first_chunk().unwrap_or(&[0; 3]).map(f32::from_bits);
     let (kernel, bias) = params.cut((inputs + hidden) * 4 * hidden);
-    for index in 0..panels(shape) {
-        let panel = panel(shape, words, index);
-        let width = panel.width;
-        let (constants, kernels) = panel.words.cut(CONSTANT_ROWS * 4 * width);
-        for (gate, unit) in (0..4).flat_map(|gate| (0..panel.units).map(move |unit| (gate, unit))) {
-            let high = u32::from(unit >= width);
-            let (place, own) = (gate * width + unit % width.max(1), panel.first + unit);
-            let constant = |row: usize| {
-                let word = constants.get(row * 4 * width + place).copied().unwrap_or(0);
-                word >> (16 * high) & 0xffff
-            };
-            if let Some(to) = bias.get_mut(gate * hidden + own) {
-                *to = f32::from(constant(0) as i16) * of_bias;
-            }
-            let scales = [
-                f32::from_bits(constant(1) << 16) * of_x,
-                f32::from_bits(constant(2) << 16) * of_h,
-            ];
-            for row in 0..inputs + hidden {
-                let (kind, row_of_kind, first) = if row < inputs {
-                    (0, row, 0)
-                } else {
-                    (1, row - inputs, inputs.div_ceil(2))
-                };
-                let at = (first + row_of_kind / 2) * 4 * width + place;
-                let word = kernels.get(at).copied().unwrap_or(0);
-                let byte = word >> (16 * (row_of_kind as u32 % 2) + 8 * high) & 0xff;
-                let weight = if high == 0 {
-                    byte as i32 - OFFSET
-                } else {
-                    i32::from(byte as i8)
-                };
-                if let Some(to) = kernel.get_mut((row * 4 + gate) * hidden + own) {
-                    *to = weight as f32 * scales[kind];
-                }
+    for column in columns(shape, words) {
+        if let Some(to) = bias.get_mut(column.at) {
+            *to = column.bias;
+        }
+        for (row, (weight, scale)) in column.weights().enumerate() {
+            if let Some(to) = kernel.get_mut(row * 4 * hidden + column.at) {
+                *to = weight as f32 * scale;
             }
         }
     }
+}
+
+/// Whether all numbers are finite, and no sum of integers can overflow.
+pub(super) fn is_sound(shape: LayerShape, storage: Storage, words: &[u32]) -> bool {
+    let LayerShape { inputs, hidden } = shape;
+    let is_finite = |word: &u32| f32::from_bits(*word).is_finite();
+    match storage {
+        Storage::F32 => words.iter().all(is_finite),
+        Storage::F16 => {
+            let (bias, kernel) = words.cut(4 * hidden);
+            let halves: &[u16] = must_cast_slice(kernel);
+            bias.iter().all(is_finite) && halves.iter().all(|half| half & 0x7c00 != 0x7c00)
+        }
+        Storage::Int8 => columns(shape, words).all(|column| {
+            let [most_x, most_h] = column.most;
+            let sum = |first: usize, count: usize, most: f32| {
+                let weights = column.weights().skip(first).take(count);
+                let sum: i64 = weights.map(|(weight, _)| i64::from(weight.abs())).sum();
+                // NaN and what is beyond the largest are no magnitudes of an int16.
+                let is_integer = (1.0..=LARGEST as f32).contains(&most);
+                is_integer && sum.saturating_mul(most as i64) <= i64::from(i32::MAX)
+            };
+            column.bias.is_finite()
+                && column.scales.iter().all(|scale| scale.is_finite())
+                && sum(0, inputs, most_x)
+                && sum(inputs, hidden, most_h)
+        }),
+    }
+}
+
+/// What the words say of a gate and unit.
+struct Column<'a> {
+    shape: LayerShape,
+    /// Its place in a row of four gates.
+    at: usize,
+    bias: f32,
+    /// Of the inputs and of the hidden states.
+    scales: [f32; 2],
+    /// The largest magnitudes of what they are multiplied with.
+    most: [f32; 2],
+    /// The rows of weights of its panel, from its word on.
+    rows: &'a [u32],
+    /// Words from one row to the next.
+    stride: usize,
+    /// Whether it is the word's high unit.
+    high: u32,
+}
+
+impl Column<'_> {
+    /// The weights and their scales: of the inputs, and then of the hidden states.
+    fn weights(&self) -> impl Iterator<Item = (i32, f32)> {
+        let LayerShape { inputs, hidden } = self.shape;
+        (0..inputs + hidden).map(move |row| {
+            let (kind, row, first) = if row < inputs {
+                (0, row, 0)
+            } else {
+                (1, row - inputs, inputs.div_ceil(2))
+            };
+            let word = self.rows.get((first + row / 2) * self.stride);
+            let byte = word.copied().unwrap_or(0) >> (16 * (row as u32 % 2) + 8 * self.high) & 0xff;
+            let weight = if self.high == 0 {
+                byte as i32 - OFFSET
+            } else {
+                i32::from(byte as i8)
+            };
+            let [of_x, of_h] = self.scales;
+            (weight, if kind == 0 { of_x } else { of_h })
+        })
+    }
+}
+
+/// All gates and units of a layer.
+fn columns(shape: LayerShape, words: &[u32]) -> impl Iterator<Item = Column<'_>> {
+    let (words, factors) = words.cut(words.len().saturating_sub(FACTORS));
+    let factors = factors.first_chunk().unwrap_or(&[0; FACTORS]);
+    let [of_bias, of_x, of_h, most_x] = factors.map(f32::from_bits);
+    (0..4 * shape.hidden).map(move |at| {
+        let (gate, unit) = (div_or_zero(at, shape.hidden), at % shape.hidden.max(1));
+        let panel = panel(shape, words, unit / PANEL_UNITS);
+        let within = unit - panel.first;
+        let high = u32::from(within >= panel.width);
+        let place = gate * panel.width + within % panel.width.max(1);
+        let stride = 4 * panel.width;
+        let constant = |row: usize| {
+            let word = panel.words.get(row * stride + place).copied().unwrap_or(0);
+            word >> (16 * high) & 0xffff
+        };
+        let (_, rows) = panel.words.cut(CONSTANT_ROWS * stride + place);
+        Column {
+            shape,
+            at,
+            bias: f32::from(constant(0) as i16) * of_bias,
+            scales: [
+                f32::from_bits(constant(1) << 16) * of_x,
+                f32::from_bits(constant(2) << 16) * of_h,
+            ],
+            most: [most_x, of_h],
+            rows,
+            stride,
+            high,
+        }
+    })
 }

@@ -8,8 +8,9 @@
 //! is `[4, W]`: one of biases (int16), one of scales of the inputs and one of the recurrent kernel (the
 //! upper halves of an `f32`), then a row for every two inputs and a row for every two hidden units. Such
 //! a row's word has the weights of the low unit, plus 128, in bytes 0 and 2, and those of the high
-//! unit in bytes 1 and 3. Behind the panels come three `f32`: the scale of the biases, and what
-//! inputs and hidden states are multiplied by.
+//! unit in bytes 1 and 3. Behind the panels come four `f32`: the scale of the biases, what inputs
+//! and hidden states are multiplied by, and the largest magnitude of an input's integer; that of a
+//! hidden state's is what it is multiplied by.
 
 use crate::layout::{Cut, LayerShape};
 use crate::lstm::weights::PANEL_UNITS;
@@ -41,7 +42,7 @@ impl Storage {
     /// let layer = LayerShape::new(32, 32);
     /// assert_eq!(Storage::F32.words_len(layer), layer.params_len());
     /// assert_eq!(Storage::F16.words_len(layer), 4_224);
-    /// assert_eq!(Storage::Int8.words_len(layer), 2_243);
+    /// assert_eq!(Storage::Int8.words_len(layer), 2_244);
     /// ```
     pub const fn words_len(self, layer: LayerShape) -> usize {
         let LayerShape { inputs, hidden } = layer;
@@ -53,11 +54,14 @@ impl Storage {
             Self::Int8 => {
                 let rows = inputs.div_ceil(2) + hidden.div_ceil(2) + CONSTANT_ROWS;
                 rows.saturating_mul(hidden.div_ceil(2).saturating_mul(4))
-                    .saturating_add(3)
+                    .saturating_add(FACTORS)
             }
         }
     }
 }
+
+/// Numbers behind the panels.
+pub(super) const FACTORS: usize = 4;
 
 /// Biases and the scales of both kernels.
 pub(super) const CONSTANT_ROWS: usize = 3;

@@ -2,7 +2,8 @@
 //!
 //! The metadata says the stages; the tensors of stage K are `stage.K.table`, or `stage.K.kernel` and
 //! `stage.K.bias`, and for a layer also `stage.K.peepholes` `[3, H]` and `stage.K.projection` `[H, P]`,
-//! those of a second direction under `stage.K.backward.`. A state to start from is
+//! those of a second direction under `stage.K.backward.`. A layer whose weights are stored in fewer bits
+//! has `stage.K.words` instead, uint32, as the core has them. A state to start from is
 //! `state.N` `[2, 1, H]` of layer N (with `.forward` and `.backward` where there are two directions), or
 //! `state.N.c` `[1, H]` and `state.N.h` `[1, P]` where there is a projection.
 
@@ -15,7 +16,7 @@ use crate::Error;
 use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile};
 use crate::weights::{Start, Weights};
-use fused_lstm::{Chain, Direction, LstmStage, Stage};
+use fused_lstm::{Chain, Direction, LstmStage, Stage, Storage};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use text::{StageText, Text};
@@ -76,6 +77,13 @@ pub(crate) fn directions(lstm: &LstmStage) -> &'static [&'static str] {
     }
 }
 
+/// The last part of the name of a tensor of words.
+const WORDS: &str = "words";
+
+fn is_words(name: &str) -> bool {
+    name.rsplit('.').next() == Some(WORDS)
+}
+
 /// The tensors of a stage's parameters in their order: names and shapes.
 fn tensors_of(index: usize, stage: &Stage) -> Vec<(String, Vec<usize>)> {
     let name = |part: &str| format!("stage.{index}.{part}");
@@ -92,6 +100,10 @@ fn tensors_of(index: usize, stage: &Stage) -> Vec<(String, Vec<usize>)> {
             for direction in 0..lstm.direction.count() {
                 let prefix = if direction == 1 { "backward." } else { "" };
                 let name = |part: &str| name(&format!("{prefix}{part}"));
+                if lstm.storage != Storage::F32 {
+                    tensors.push((name(WORDS), vec![lstm.direction_params_len()]));
+                    continue;
+                }
                 let rows = lstm.layer.inputs.saturating_add(outputs);
                 tensors.push((name("kernel"), vec![rows, columns]));
                 tensors.push((name("bias"), vec![columns]));
@@ -142,7 +154,11 @@ pub(crate) fn named<'a>(
     let each = tensors.into_iter().map(|(name, shape)| {
         let (own, after) = rest.split_at(shape.iter().product());
         rest = after;
-        NamedTensor::f32(name, &shape, own)
+        if is_words(&name) {
+            NamedTensor::words(name, own)
+        } else {
+            NamedTensor::f32(name, &shape, own)
+        }
     });
     each.collect()
 }
@@ -196,14 +212,23 @@ impl ChainModel {
         )?;
         let read = |tensors: &[(String, Vec<usize>)]| -> Result<Vec<f32>, Error> {
             for (name, shape) in tensors {
-                file.expect_f32_shape(name, shape)?;
+                if is_words(name) {
+                    file.u32_of_len(name, shape.iter().product())?;
+                } else {
+                    file.expect_f32_shape(name, shape)?;
+                }
             }
             let sizes = tensors
                 .iter()
                 .map(|(_, shape)| shape.iter().product::<usize>());
             let mut values = reserve(sizes.sum())?;
-            for (name, _) in tensors {
-                values.extend(file.f32_values(name)?.iter());
+            for (name, shape) in tensors {
+                if is_words(name) {
+                    let words = file.u32_of_len(name, shape.iter().product())?;
+                    values.extend(words.iter().map(f32::from_bits));
+                } else {
+                    values.extend(file.f32_values(name)?.iter());
+                }
             }
             Ok(values)
         };
@@ -217,6 +242,7 @@ impl ChainModel {
         };
         let kinds = model.kinds();
         Chain::new(model.inputs, &kinds, &model.params)
+            .and_then(|chain| chain.check_words())
             .map_err(|e| file.problem(format!("the chain in the metadata: {e}")))?;
         Ok(model)
     }

@@ -1,6 +1,8 @@
 //! The metadata's text: the stages of a chain as JSON.
 
-use fused_lstm::{Activation, Cell, DenseShape, Direction, LayerShape, LstmStage, Returns, Stage};
+use fused_lstm::{
+    Activation, Cell, DenseShape, Direction, LayerShape, LstmStage, Returns, Stage, Storage,
+};
 use serde::{Deserialize, Serialize};
 
 /// The metadata's text.
@@ -50,8 +52,18 @@ pub(super) struct LstmText {
     hidden: usize,
     direction: DirectionText,
     returns: ReturnsText,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<StorageText>,
     #[serde(flatten)]
     cell: CellText,
+}
+
+/// What is not said is f32.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StorageText {
+    F16,
+    Int8,
 }
 
 /// What is not said is as in a plain cell.
@@ -183,6 +195,11 @@ impl From<Stage> for KindText {
                     Returns::Mean => ReturnsText::Mean,
                     _ => ReturnsText::Sequence,
                 },
+                storage: match lstm.storage {
+                    Storage::F16 => Some(StorageText::F16),
+                    Storage::Int8 => Some(StorageText::Int8),
+                    _ => None,
+                },
                 cell: lstm.cell.into(),
             }),
             Stage::Skip { first, gain } => Self::Skip { first, gain },
@@ -210,6 +227,11 @@ impl From<KindText> for Stage {
                     ReturnsText::Sequence => Returns::Sequence,
                     ReturnsText::Last => Returns::Last,
                     ReturnsText::Mean => Returns::Mean,
+                },
+                storage: match lstm.storage {
+                    Some(StorageText::F16) => Storage::F16,
+                    Some(StorageText::Int8) => Storage::Int8,
+                    None => Storage::F32,
                 },
                 cell: lstm.cell.into(),
             }),

@@ -2,7 +2,7 @@
 
 use super::{array, c_array};
 use crate::chain::ChainModel;
-use fused_lstm::{Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage};
+use fused_lstm::{Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage, Storage};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -88,6 +88,15 @@ fn rust_lstm(lstm: &LstmStage, names: &mut Names) -> String {
     if let Some(returns) = returns {
         names.insert("Returns");
         fields.push(returns.into());
+    }
+    let storage = match lstm.storage {
+        Storage::F16 => Some("storage: Storage::F16"),
+        Storage::Int8 => Some("storage: Storage::Int8"),
+        _ => None,
+    };
+    if let Some(storage) = storage {
+        names.insert("Storage");
+        fields.push(storage.into());
     }
     if fields.is_empty() {
         return format!("Stage::Lstm({layer})");
@@ -178,6 +187,20 @@ pub fn run(steps: usize, x: &[f32], y: &mut [f32], scratch: &mut [f32]) -> Resul
 }
 ";
 
+/// Whether weights of some layer are stored in fewer bits.
+fn is_narrow(stages: &[Stage]) -> bool {
+    let narrow = |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
+    stages.iter().any(narrow)
+}
+
+/// The bits of numbers.
+fn words(values: &[f32]) -> Vec<String> {
+    let each = values
+        .iter()
+        .map(|value| format!("{:#010x}", value.to_bits()));
+    each.collect()
+}
+
 /// Rust prints as many digits as give back every f32's bits.
 pub(super) fn rust_file(model: &ChainModel) -> String {
     let mut names = Names::from(["ArgumentError", "Chain", "ChainLengths", "Extent", "Stage"]);
@@ -199,6 +222,15 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
         None => format!("[0.0; {}]", lens.state),
     };
     let names: Vec<_> = names.into_iter().collect();
+    let (narrow, len) = (is_narrow(&kinds), model.params.len());
+    let params = if narrow {
+        let words = words(&model.params).join(", ");
+        format!("/// Their parameters, bit by bit.\npub static WORDS: [u32; {len}] = [{words}];\n")
+    } else {
+        let params = array(&model.params, &[len]);
+        format!("/// Their parameters.\npub static PARAMS: [f32; {len}] = {params};\n")
+    };
+    let run = if is_causal { STREAM } else { WHOLE };
     format!(
         "// Written by fused-lstm export.\n\n\
          use fused_lstm::{{{}}};\n\n\
@@ -206,17 +238,21 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
          pub const INPUTS: usize = {};\n\n\
          /// The stages.\n\
          pub const STAGES: [Stage; {}] = [\n{stages}];\n\n\
-         /// Their parameters.\n\
-         pub static PARAMS: [f32; {}] = {};\n\n\
+         {params}\n\
          /// The state that it starts from.\n\
          pub const STATE: [f32; {}] = {state};\n{}",
         names.join(", "),
         model.inputs,
         model.stages.len(),
-        model.params.len(),
-        array(&model.params, &[model.params.len()]),
         lens.state,
-        if is_causal { STREAM } else { WHOLE },
+        if narrow {
+            run.replace(
+                "Chain::new(INPUTS, &STAGES, &PARAMS)",
+                "Chain::of_words(INPUTS, &STAGES, &WORDS)",
+            )
+        } else {
+            run.into()
+        },
     )
 }
 
@@ -254,7 +290,7 @@ fn c_stage(stage: &Stage) -> String {
                 ".kind = FUSED_LSTM_LSTM, .inputs = {}, .outputs = {}, .projection = {}, \
                  .direction = {}, .returns = {}, .peepholes = {}, .coupled = {}, .gates = {}, \
                  .candidate = {}, .output = {}, .preact_clip = {:.8e}f, .cell_clip = {:.8e}f, \
-                 .projection_clip = {:.8e}f",
+                 .projection_clip = {:.8e}f, .storage = {}",
                 lstm.layer.inputs,
                 lstm.layer.hidden,
                 cell.projection.unwrap_or(0),
@@ -276,6 +312,11 @@ fn c_stage(stage: &Stage) -> String {
                 clip(cell.preact_clip),
                 clip(cell.cell_clip),
                 clip(cell.projection_clip),
+                match lstm.storage {
+                    Storage::F16 => 1,
+                    Storage::Int8 => 2,
+                    _ => 0,
+                },
             )
         }
         Stage::Skip { first, gain } => {
@@ -310,7 +351,22 @@ pub(super) fn c_header(model: &ChainModel, name: &str) -> String {
         let _ = writeln!(text, "    {{{}}},", c_stage(&stage.stage));
     }
     text += "};\n";
-    text += &c_array(name, "params", &model.params);
+    if is_narrow(&model.kinds()) {
+        let _ = writeln!(
+            text,
+            "#define {upper}_PARAMS {}\nstatic const uint32_t {name}_words[{upper}_PARAMS] = {{",
+            model.params.len()
+        );
+        for row in words(&model.params).chunks(8) {
+            let _ = writeln!(text, "    {},", row.join(", "));
+        }
+        let _ = writeln!(
+            text,
+            "}};\n#define {name}_params ((const float *){name}_words)"
+        );
+    } else {
+        text += &c_array(name, "params", &model.params);
+    }
     if let Some(start) = &model.start {
         text += &c_array(name, "start", start);
     }

@@ -140,10 +140,10 @@ impl Lstm {
     /// What the core runs.
     pub fn stage(&self) -> LstmStage {
         LstmStage {
-            layer: self.layer,
             cell: self.cell,
             direction: self.direction,
             returns: self.returns,
+            ..LstmStage::new(self.layer)
         }
     }
 }

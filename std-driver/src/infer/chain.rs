@@ -5,6 +5,7 @@ use crate::Error;
 use crate::chain::{ChainModel, Runner, named, state_tensors_of};
 use crate::tensors::{NamedTensor, TensorFile};
 use fused_lstm::Extent;
+use std::path::Path;
 
 /// Runs the chain on `x` `[T, B, I]`, or on the numbers `x` or `ids` `[T, B]` where it begins with a
 /// table; `lengths` int32 `[B]`, if it is there, says how many steps each row has. The state is taken
@@ -85,6 +86,43 @@ pub(super) fn infer(
     Ok(results)
 }
 
+/// Inputs of a chain from a file, as a run takes them.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Steps and rows.
+    pub extent: Extent,
+    /// `[T, B, I]`
+    pub x: Vec<f32>,
+    /// The steps of each row, if the file says them.
+    pub lengths: Option<Vec<usize>>,
+    /// Classes, if the file has `labels`.
+    pub labels: Option<Vec<i32>>,
+}
+
+impl Inputs {
+    /// Reads a file by its content: safetensors, WAV, NPY or CSV. Of a reference as `verify` takes
+    /// them, the inputs are `ids`, `model.x` or `x`: the first that has the model's width.
+    pub fn read(path: &Path, model: &ChainModel) -> Result<Self, Error> {
+        let input = super::read::read(path, model.inputs)?.tensors;
+        let fits = |key: &&str| {
+            let shape = input.has(key).then(|| input.numbers(key).ok()).flatten();
+            shape.is_some_and(|(shape, _)| extent_of(&shape, model.inputs).is_some())
+        };
+        let key = ["ids", "model.x"].into_iter().find(fits).unwrap_or("x");
+        let (extent, x) = read_key(model, &input, key, false)?;
+        let lengths = input.has("lengths").then(|| lengths(&input, extent));
+        let labels = input.has("labels").then(|| input.i32_values("labels"));
+        Ok(Self {
+            extent,
+            x,
+            lengths: lengths.transpose()?,
+            labels: labels
+                .transpose()?
+                .map(|(_, labels)| labels.iter().collect()),
+        })
+    }
+}
+
 /// The input, time-major.
 fn read(
     model: &ChainModel,
@@ -92,19 +130,33 @@ fn read(
     batch_first: bool,
 ) -> Result<(Extent, Vec<f32>), Error> {
     let key = if input.has("ids") { "ids" } else { "x" };
-    let (shape, values) = input.numbers(key)?;
-    let (first, second) = match shape[..] {
-        [first, second, width] if width == model.inputs => (first, second),
-        [first, second] if model.inputs == 1 => (first, second),
+    read_key(model, input, key, batch_first)
+}
+
+/// The first two sizes, if the third is the model's width and there is at least one of each.
+fn extent_of(shape: &[usize], inputs: usize) -> Option<(usize, usize)> {
+    let (first, second) = match *shape {
+        [first, second, width] if width == inputs => (first, second),
+        [first, second] if inputs == 1 => (first, second),
         _ => (0, 0),
     };
-    if first == 0 || second == 0 {
+    (first > 0 && second > 0).then_some((first, second))
+}
+
+fn read_key(
+    model: &ChainModel,
+    input: &TensorFile,
+    key: &str,
+    batch_first: bool,
+) -> Result<(Extent, Vec<f32>), Error> {
+    let (shape, values) = input.numbers(key)?;
+    let Some((first, second)) = extent_of(&shape, model.inputs) else {
         let order = if batch_first { "B, T" } else { "T, B" };
         let inputs = model.inputs;
         return Err(input.problem(format!(
             "key {key}: expected shape [{order}, {inputs}] with at least one of each, got {shape:?}"
         )));
-    }
+    };
     if batch_first {
         let extent = Extent {
             steps: second,

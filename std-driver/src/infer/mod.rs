@@ -6,6 +6,8 @@ mod read;
 mod series;
 mod write;
 
+pub use chain::Inputs;
+
 use crate::Error;
 use crate::chain::{Network, sample_rate};
 use crate::files::{Contents, Uses, Written};

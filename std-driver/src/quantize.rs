@@ -1,0 +1,290 @@
+//! `quantize`: a network with the weights of its LSTM layers in half precision or int8, and what that
+//! changes on the inputs of one's own.
+
+use crate::Error;
+use crate::chain::{ChainModel, Runner};
+use fused_lstm::{Activation, Extent, LstmStage, NarrowLayer, Stage, Storage};
+use serde::Serialize;
+
+/// Inputs that the ranges are taken from, and that both networks are run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Calibration<'a> {
+    /// Steps and rows.
+    pub extent: Extent,
+    /// `[T, B, I]`
+    pub x: &'a [f32],
+    /// The steps of each row, if they are not all.
+    pub lengths: Option<&'a [usize]>,
+    /// The right class of every row of the output, `[T, B]` or `[B]`, if it is known.
+    pub labels: Option<&'a [i32]>,
+}
+
+/// A layer that was stored anew.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// The largest magnitude of its inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<f32>,
+    /// The largest error of a weight, as a part of the largest weight.
+    pub weights: f32,
+    /// How far its outputs are from those before, on the calibration data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Difference>,
+}
+
+/// How far some numbers are from others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The largest difference.
+    pub largest: f32,
+    /// The root of the mean square of all.
+    pub rms: f32,
+    /// From the least to the largest of the exact numbers.
+    pub range: f32,
+}
+
+/// What quantisation did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The LSTM layers.
+    pub layers: Vec<Layer>,
+    /// The network's output on the calibration data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Difference>,
+    /// The share of the output's rows that have the same largest class, or are on the same side of one
+    /// half if the output is one probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_decisions: Option<f64>,
+    /// The share of rows with the right class: before, and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<[f64; 2]>,
+    /// Bytes of all parameters: before, and after.
+    pub bytes: [usize; 2],
+}
+
+/// The network with its LSTM layers stored as `storage`, and what that changed.
+///
+/// Refuses layers with cell options, weights beyond half precision, and int8 without calibration data
+/// where it is not known how large a layer's inputs are.
+pub fn quantize(
+    model: &ChainModel,
+    storage: Storage,
+    calibration: Option<Calibration>,
+) -> Result<(ChainModel, Report), Error> {
+    let mut after = ChainModel {
+        params: Vec::new(),
+        ..model.clone()
+    };
+    let mut rest = &model.params[..];
+    let mut layers = Vec::new();
+    let is_narrow =
+        |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
+    if let Some(stage) = model.stages.iter().find(|stage| is_narrow(&stage.stage)) {
+        let got = format!("{}, whose weights are stored in fewer already", stage.name);
+        return Err(Error::setting("model", "weights of f32", got));
+    }
+    for (index, stage) in model.stages.iter().enumerate() {
+        let (own, later) = rest.split_at(stage.stage.params_len());
+        rest = later;
+        let Stage::Lstm(lstm) = stage.stage else {
+            after.params.extend_from_slice(own);
+            continue;
+        };
+        if !lstm.cell.is_plain() {
+            let got = format!("{}, with options", stage.name);
+            return Err(Error::setting("model", "plain LSTM cells", got));
+        }
+        let measured = match calibration {
+            Some(data) => Some(largest(&before(model, index).run(data)?)),
+            None => None,
+        };
+        let range = match (measured, storage) {
+            (Some(range), _) => Some(range),
+            (None, Storage::Int8) => Some(known_range(model, index)?),
+            (None, _) => None,
+        };
+        let to = Stage::Lstm(LstmStage { storage, ..lstm });
+        let range_of_pack = range.unwrap_or(1.0).max(f32::MIN_POSITIVE);
+        let (words, weights) = pack(&lstm, storage, own, range_of_pack).map_err(|problem| {
+            Error::setting(
+                "model",
+                "weights that fit",
+                format!("{}: {problem}", stage.name),
+            )
+        })?;
+        after.params.extend(words.into_iter().map(f32::from_bits));
+        after.stages[index].stage = to;
+        layers.push((
+            index,
+            Layer {
+                name: stage.name.clone(),
+                range,
+                weights,
+                outputs: None,
+            },
+        ));
+    }
+    let mut report = Report {
+        layers: Vec::new(),
+        output: None,
+        same_decisions: None,
+        accuracy: None,
+        bytes: [model.params.len() * 4, after.params.len() * 4],
+    };
+    for (index, mut layer) in layers {
+        if let Some(data) = calibration {
+            let exact = before(model, index + 1).run(data)?;
+            layer.outputs = Some(difference(&exact, &before(&after, index + 1).run(data)?));
+        }
+        report.layers.push(layer);
+    }
+    if let Some(data) = calibration {
+        let all = model.stages.len();
+        let (exact, got) = (
+            before(model, all).run(data)?,
+            before(&after, all).run(data)?,
+        );
+        report.output = Some(difference(&exact, &got));
+        let width = Runner::new(model)?.outputs();
+        if let Some(decide) = decision(model, width) {
+            let decisions = |y: &[f32]| y.chunks(width).map(decide).collect::<Vec<_>>();
+            let (exact, got) = (decisions(&exact), decisions(&got));
+            report.same_decisions = Some(share(exact.iter().zip(&got).map(|(a, b)| a == b)));
+            if let Some(labels) = data.labels {
+                if labels.len() != exact.len() {
+                    let expected =
+                        format!("{} labels, one for each row of the output", exact.len());
+                    return Err(Error::setting(
+                        "calibrate",
+                        expected,
+                        labels.len().to_string(),
+                    ));
+                }
+                let right = |decisions: &[usize]| {
+                    share(decisions.iter().zip(labels).map(|(&got, &label)| {
+                        usize::try_from(label).is_ok_and(|label| label == got)
+                    }))
+                };
+                report.accuracy = Some([right(&exact), right(&got)]);
+            }
+        }
+    }
+    Ok((after, report))
+}
+
+/// The words of both directions, and the largest error of a weight as a part of the largest one.
+fn pack(
+    lstm: &LstmStage,
+    storage: Storage,
+    params: &[f32],
+    range: f32,
+) -> Result<(Vec<u32>, f32), fused_lstm::QuantizeError> {
+    let mut all = Vec::new();
+    let mut error = 0.0f32;
+    for params in params.chunks(lstm.direction_params_len().max(1)) {
+        let mut words = vec![0; storage.words_len(lstm.layer)];
+        let layer = NarrowLayer::pack(lstm.layer, storage, params, range, &mut words)?;
+        let mut rounded = vec![0.0; params.len()];
+        layer.unpack(&mut rounded)?;
+        let most = largest(params).max(f32::MIN_POSITIVE);
+        error = error.max(difference(params, &rounded).largest / most);
+        all.extend(words);
+    }
+    Ok((all, error))
+}
+
+/// The stages before one.
+struct Before(ChainModel);
+
+fn before(model: &ChainModel, stages: usize) -> Before {
+    let stages = model.stages[..stages].to_vec();
+    let lens = stages.iter().map(|stage| stage.stage.params_len()).sum();
+    let state: usize = stages.iter().map(|stage| stage.stage.state_len(1)).sum();
+    Before(ChainModel {
+        inputs: model.inputs,
+        params: model.params[..lens].to_vec(),
+        start: model.start.as_ref().map(|start| start[..state].to_vec()),
+        stages,
+        sample_rate: None,
+    })
+}
+
+impl Before {
+    /// What comes out of them.
+    fn run(&self, data: Calibration) -> Result<Vec<f32>, Error> {
+        let mut runner = Runner::new(&self.0)?;
+        let mut state = runner.start(data.extent.batch)?;
+        runner.run_rows(data.extent, data.lengths, data.x, &mut state)
+    }
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| most.max(v.abs()))
+}
+
+fn difference(exact: &[f32], got: &[f32]) -> Difference {
+    let each = || exact.iter().zip(got).map(|(a, b)| f64::from(a - b));
+    let largest = each().fold(0.0, |most: f64, d| most.max(d.abs()));
+    let squares: f64 = each().map(|d| d * d).sum();
+    let (least, most) = exact
+        .iter()
+        .fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+    Difference {
+        largest: largest as f32,
+        rms: (squares / exact.len().max(1) as f64).sqrt() as f32,
+        range: (most - least).max(0.0),
+    }
+}
+
+/// How large the inputs of a stage can be, if the stages before it say so.
+fn known_range(model: &ChainModel, index: usize) -> Result<f32, Error> {
+    let mut params = 0;
+    let mut known = None;
+    for stage in &model.stages[..index] {
+        let own = &model.params[params..params + stage.stage.params_len()];
+        params += own.len();
+        known = match stage.stage {
+            Stage::Embedding { .. } => Some(largest(own)),
+            Stage::Lstm(_) => Some(1.0),
+            Stage::Activation(
+                Activation::Tanh
+                | Activation::Sigmoid
+                | Activation::Softmax
+                | Activation::HardSigmoid { .. },
+            ) => Some(1.0),
+            Stage::Activation(Activation::Linear | Activation::Relu)
+            | Stage::Reverse
+            | Stage::Flatten { .. } => known,
+            Stage::Gain(gain) => known.map(|known| known * gain.abs()),
+            _ => None,
+        };
+    }
+    let name = &model.stages[index].name;
+    known.ok_or_else(|| {
+        let expected = format!("data for int8: the range of the inputs of {name} is not known");
+        Error::setting("calibrate", expected, "none")
+    })
+}
+
+/// What decides a row of the output, if it is of classes or one probability.
+fn decision(model: &ChainModel, width: usize) -> Option<fn(&[f32]) -> usize> {
+    if width > 1 {
+        return Some(|row| {
+            let largest = row
+                .iter()
+                .enumerate()
+                .max_by(|(_, a), (_, b)| a.total_cmp(b));
+            largest.map_or(0, |(class, _)| class)
+        });
+    }
+    let last = model.stages.last()?;
+    matches!(last.stage, Stage::Activation(Activation::Sigmoid))
+        .then_some(|row| usize::from(row.iter().any(|&p| p > 0.5)))
+}
+
+fn share(each: impl ExactSizeIterator<Item = bool>) -> f64 {
+    let all = each.len().max(1);
+    each.filter(|&same| same).count() as f64 / all as f64
+}
