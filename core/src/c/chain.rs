@@ -5,6 +5,7 @@ use super::{ConstFloats, Floats, Status, status};
 use crate::chain::{self, Chain, Direction, LstmStage, Returns};
 use crate::layout::{DenseShape, Extent, LayerShape};
 use crate::narrow::Storage;
+use bytemuck::must_cast_slice;
 
 /// The most stages of a chain.
 const MOST_STAGES: usize = 16;
@@ -251,7 +252,8 @@ pub unsafe extern "C" fn fused_lstm_chain_run(
         // SAFETY: accepted by `span`, and apart from what is written.
         let (params, x) = unsafe { (params.slice(), x.slice()) };
         let extent = Extent { steps, batch };
-        Chain::new(inputs, stages, params)?.run(extent, None, x, state, y, scratch)?;
+        Chain::of_words(inputs, stages, must_cast_slice(params))?
+            .run(extent, None, x, state, y, scratch)?;
         Ok(())
     })())
 }

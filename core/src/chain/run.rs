@@ -47,11 +47,27 @@ pub struct Chain<'a> {
     inputs: usize,
     stages: &'a [Stage],
     params: &'a [f32],
+    /// Only of chains that may have narrow layers, so that a program without them has no code for them.
+    narrow: Option<RunNarrow>,
 }
+
+/// One direction of a layer whose weights are words.
+type RunNarrow = fn(
+    layer: &Layer,
+    reversed: bool,
+    params: &[f32],
+    x: &[f32],
+    state: &mut [f32],
+    y: &mut [f32],
+    room: &mut [f32],
+) -> Result<(), ArgumentError>;
 
 impl<'a> Chain<'a> {
     /// Refuses stages that do not fit each other, and parameters of another length than
     /// [`lengths`](Self::lengths) says. `inputs` is the width of the input: 1 before a table.
+    ///
+    /// Layers whose weights are stored in fewer bits are refused: [`of_words`](Self::of_words) takes
+    /// them.
     pub fn new(
         inputs: usize,
         stages: &'a [Stage],
@@ -61,11 +77,14 @@ impl<'a> Chain<'a> {
         let none = Extent { steps: 0, batch: 0 };
         let lens = inference_lengths(inputs, stages, none);
         check_len("params", lens.params, params.len())?;
-        Ok(Self {
+        let chain = Self {
             inputs,
             stages,
             params,
-        })
+            narrow: None,
+        };
+        chain.check_f32("words as parameters")?;
+        Ok(chain)
     }
 
     /// The same of parameters as words: the bits of numbers, among which those of narrow layers are.
@@ -74,7 +93,16 @@ impl<'a> Chain<'a> {
         stages: &'a [Stage],
         words: &'a [u32],
     ) -> Result<Self, ArgumentError> {
-        Self::new(inputs, stages, must_cast_slice(words))
+        check(inputs, stages)?;
+        let none = Extent { steps: 0, batch: 0 };
+        let lens = inference_lengths(inputs, stages, none);
+        check_len("words", lens.params, words.len())?;
+        Ok(Self {
+            inputs,
+            stages,
+            params: must_cast_slice(words),
+            narrow: Some(narrow_direction),
+        })
     }
 
     /// Refuses words of narrow layers that no [`NarrowLayer::pack`] wrote: with numbers that are not
@@ -95,15 +123,12 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// Whether it can be trained: no layer's weights are stored in fewer bits.
-    pub(super) fn check_trainable(&self) -> Result<(), ArgumentError> {
+    /// Refuses layers whose weights are stored in fewer bits.
+    pub(super) fn check_f32(&self, what: &'static str) -> Result<(), ArgumentError> {
         let narrow =
             |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
         match self.stages.iter().position(narrow) {
-            Some(index) => Err(ArgumentError::Stage {
-                index,
-                what: "weights of f32 for training",
-            }),
+            Some(index) => Err(ArgumentError::Stage { index, what }),
             None => Ok(()),
         }
     }
@@ -254,6 +279,7 @@ fn run(
                 lstm,
                 extent: at,
                 lengths,
+                narrow: chain.narrow,
             };
             layer.run(own, from, state, to, &mut *room)?;
         } else {
@@ -386,6 +412,27 @@ pub(super) struct Layer<'a> {
     pub(super) lstm: &'a LstmStage,
     pub(super) extent: Extent,
     pub(super) lengths: Option<&'a [usize]>,
+    pub(super) narrow: Option<RunNarrow>,
+}
+
+/// One direction through words.
+fn narrow_direction(
+    context: &Layer,
+    reversed: bool,
+    params: &[f32],
+    x: &[f32],
+    state: &mut [f32],
+    y: &mut [f32],
+    mut room: &mut [f32],
+) -> Result<(), ArgumentError> {
+    let (shape, storage) = (context.lstm.layer, context.lstm.storage);
+    let layer = NarrowLayer::new(shape, storage, must_cast_slice(params))?;
+    let scratch = take(&mut room, NarrowLayer::scratch_for(shape));
+    let rows = context.rows(reversed);
+    layer.run_rows(context.extent, x, state, y, scratch, |step, row| {
+        rows.is_active(step, row)
+    });
+    Ok(())
 }
 
 /// The columns of a direction in what the layer hands on.
@@ -507,14 +554,10 @@ impl Layer<'_> {
         mut room: &mut [f32],
     ) -> Result<(), ArgumentError> {
         let (lstm, extent) = (self.lstm, self.extent);
-        if lstm.storage != Storage::F32 {
-            let layer = NarrowLayer::new(lstm.layer, lstm.storage, must_cast_slice(params))?;
-            let scratch = take(&mut room, NarrowLayer::scratch_for(lstm.layer));
-            let rows = self.rows(reversed);
-            layer.run_rows(extent, x, state, y, scratch, |step, row| {
-                rows.is_active(step, row)
-            });
-            return Ok(());
+        if let Some(narrow) = self.narrow
+            && lstm.storage != Storage::F32
+        {
+            return narrow(self, reversed, params, x, state, y, room);
         }
         if is_plain(lstm, self.lengths) {
             let hidden = [lstm.layer.hidden];

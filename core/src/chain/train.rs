@@ -122,7 +122,7 @@ impl Chain<'_> {
         y: &mut [f32],
         cache: &mut [f32],
     ) -> Result<(), ArgumentError> {
-        self.check_trainable()?;
+        self.check_f32("weights of f32 for training")?;
         let lens = Self::lengths(self.inputs(), self.stages(), extent);
         self.check(extent, lengths, x)?;
         check_lens(&[
@@ -170,7 +170,7 @@ impl Chain<'_> {
         lengths: Option<&[usize]>,
         buffers: ChainBackward<'_>,
     ) -> Result<(), ArgumentError> {
-        self.check_trainable()?;
+        self.check_f32("weights of f32 for training")?;
         let lens = Self::lengths(self.inputs(), self.stages(), extent);
         self.check(extent, lengths, &[])?;
         let dx = buffers.dx.as_ref().map_or(lens.x, |dx| dx.len());
@@ -214,6 +214,7 @@ fn forward(
                 lstm,
                 extent: at,
                 lengths,
+                narrow: None,
             };
             layer.forward(own, from, state, to, kept, rest)?;
         } else {
@@ -479,6 +480,7 @@ fn backward(
                     lstm,
                     extent: before,
                     lengths: lengths.filter(|_| place.is_whole),
+                    narrow: None,
                 };
                 let kept = take(&mut at_stage, stage_cache_len(stage, before));
                 let dstate = part_mut(&mut *dstate, place.state, lstm.state_len(before.batch));

@@ -295,40 +295,10 @@ fn products<N: Integers, const WIDTH: usize>(
     if const { WIDTH == PANEL_UNITS / 2 } {
         // The mask, so that the compiler sees that the word is in the row.
         let at = at & (WIDTH - 1);
-        let (rows, _) = words.as_chunks::<ROW>();
-        let add = |row: &[u32; ROW], pair: u32, sums: &mut Sums<N>| {
-            let gates = [0, 1, 2, 3].map(|gate| {
-                row.get(gate * WIDTH + at..(gate + 1) * WIDTH)
-                    .unwrap_or(&[])
-            });
-            add_row(n, gates, pair, sums);
-        };
-        if const { N::CHAINS == 2 } {
-            let mut odd = sums;
-            let (twos, last) = rows.as_chunks::<2>();
-            let (pairs, last_pair) = by.pairs.as_chunks::<2>();
-            for ([first, second], [pair, next]) in twos.iter().zip(pairs) {
-                add(first, *pair, &mut sums);
-                add(second, *next, &mut odd);
-            }
-            for (row, &pair) in last.iter().zip(last_pair) {
-                add(row, pair, &mut sums);
-            }
-            for (sum, odd) in sums.as_flattened_mut().iter_mut().zip(odd.as_flattened()) {
-                *sum = n.add_words(*sum, *odd);
-            }
-        } else {
-            for (row, &pair) in rows.iter().zip(by.pairs) {
-                add(row, pair, &mut sums);
-            }
-        }
+        n.add_rows(words.as_chunks::<ROW>().0, at, by.pairs, &mut sums);
     } else {
         for (row, &pair) in exact_chunks(words, 4 * width).zip(by.pairs) {
-            let gates = [0, 1, 2, 3].map(|gate| {
-                row.get(gate * width + at..(gate + 1) * width)
-                    .unwrap_or(&[])
-            });
-            add_row(n, gates, pair, &mut sums);
+            n.add_row(row, at, pair, &mut sums);
         }
     }
     let offset = n.splat_word(by.offset);
@@ -336,17 +306,6 @@ fn products<N: Integers, const WIDTH: usize>(
         *low = n.subtract(*low, offset);
     }
     sums
-}
-
-#[inline(always)]
-fn add_row<N: Integers>(n: N, gates: [&[u32]; 4], pair: u32, sums: &mut Sums<N>) {
-    let pair = n.splat_word(pair);
-    let [low, high] = sums;
-    for ((low, high), words) in low.iter_mut().zip(high).zip(gates) {
-        let words = n.load_words(words);
-        *low = n.add_low_bytes(*low, words, pair);
-        *high = n.add_high_bytes(*high, words, pair);
-    }
 }
 
 /// The equations of a cell from pre-activations in memory, never fused.

@@ -49,6 +49,7 @@ pub struct NarrowLayer<'a> {
 
 impl<'a> NarrowLayer<'a> {
     /// Refuses words of another number than [`Storage::words_len`] says, and a layer without units.
+    #[inline]
     pub fn new(
         shape: LayerShape,
         storage: Storage,
@@ -129,6 +130,8 @@ impl<'a> NarrowLayer<'a> {
     ///
     /// The `zigzag` of a stream lets every other step take the weights from their end, where
     /// they are still in the cache; it leaves no trace in the bits.
+    // Inlined, so that a storage that is known leaves the others out of the program.
+    #[inline]
     pub fn step(
         &self,
         batch: usize,

@@ -12,9 +12,6 @@ pub trait Integers: Copy {
     type Floats: Simd;
     /// As many words as a vector has numbers.
     type I: Copy;
-    /// Sums that a unit's products go to in turn, one or two: two where a product takes longer than
-    /// those of a row.
-    const CHAINS: usize;
 
     /// The proof for these vectors.
     fn floats(self) -> Self::Floats;
@@ -23,14 +20,39 @@ pub trait Integers: Copy {
     fn splat_word(self, word: u32) -> Self::I;
     /// The first words; the others are zero.
     fn load_words(self, from: &[u32]) -> Self::I;
-    /// `a + b`.
-    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
     /// `a - b`.
     fn subtract(self, a: Self::I, b: Self::I) -> Self::I;
     /// `sums` + the unsigned low bytes of the halves × the pair.
     fn add_low_bytes(self, sums: Self::I, words: Self::I, pair: Self::I) -> Self::I;
     /// `sums` + the signed high bytes of the halves × the pair.
     fn add_high_bytes(self, sums: Self::I, words: Self::I, pair: Self::I) -> Self::I;
+    /// `sums`, of the low units and of the high ones, of all gates, + the products of rows of weights
+    /// `[4, STRIDE / 4]` with pairs, from word `at` of a gate on.
+    #[inline(always)]
+    fn add_rows<const STRIDE: usize>(
+        self,
+        rows: &[[u32; STRIDE]],
+        at: usize,
+        pairs: &[u32],
+        sums: &mut [[Self::I; 4]; 2],
+    ) {
+        for (row, &pair) in rows.iter().zip(pairs) {
+            self.add_row(row, at, pair, sums);
+        }
+    }
+    /// The same of one row, whose gates have a quarter of its words each.
+    #[inline(always)]
+    fn add_row(self, row: &[u32], at: usize, pair: u32, sums: &mut [[Self::I; 4]; 2]) {
+        let width = row.len() / 4;
+        let pair = self.splat_word(pair);
+        let [low, high] = sums;
+        for (gate, (low, high)) in low.iter_mut().zip(high).enumerate() {
+            let words = row.get(gate * width + at..(gate + 1) * width);
+            let words = self.load_words(words.unwrap_or(&[]));
+            *low = self.add_low_bytes(*low, words, pair);
+            *high = self.add_high_bytes(*high, words, pair);
+        }
+    }
     /// The low halves, with their signs.
     fn low_half(self, words: Self::I) -> Self::I;
     /// The high halves, with their signs.

@@ -265,24 +265,13 @@ pub trait Simd: Arithmetic {
     /// Those of `load_part`.
     unsafe fn load_halves<const FULL: bool>(self, p: *const u16, mask: Self::Mask) -> Self::V;
 
-    /// The first numbers of a slice, the others zero.
-    #[inline(always)]
-    fn load_slice(self, from: &[f32]) -> Self::V {
-        // SAFETY: reads no more lanes than the slice has numbers.
-        unsafe {
-            if from.len() >= Self::LANES {
-                self.load(from.as_ptr())
-            } else {
-                self.load_masked(from.as_ptr(), self.mask(from.len()))
-            }
-        }
-    }
     /// Writes as many lanes as the slice has numbers, from its first.
     #[inline(always)]
     fn store_slice(self, to: &mut [f32], v: Self::V) {
-        // SAFETY: writes no more lanes than the slice has numbers.
+        // SAFETY: writes no more lanes than the slice has numbers; one lane has no mask.
         unsafe {
-            if to.len() >= Self::LANES {
+            if to.is_empty() {
+            } else if to.len() >= Self::LANES {
                 self.store(to.as_mut_ptr(), v);
             } else {
                 self.store_masked(to.as_mut_ptr(), v, self.mask(to.len()));

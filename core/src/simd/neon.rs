@@ -66,7 +66,6 @@ impl Simd for Neon {
 impl Integers for Neon {
     type Floats = Self;
     type I = int32x4_t;
-    const CHAINS: usize = 1;
 
     #[inline(always)]
     fn floats(self) -> Self {
@@ -84,7 +83,6 @@ impl Integers for Neon {
                 vreinterpretq_s32_u32(vld1q_u32(words.as_ptr()))
             }
         };
-        add_words(a: int32x4_t, b: int32x4_t) -> int32x4_t = vaddq_s32(a, b);
         subtract(a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);
         add_low_bytes(sums: int32x4_t, words: int32x4_t, pair: int32x4_t) -> int32x4_t =
             add_products(sums, vandq_s32(words, vdupq_n_s32(0x00ff_00ff)), pair);

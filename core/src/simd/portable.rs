@@ -118,7 +118,6 @@ impl Simd for Portable {
 impl Integers for Portable {
     type Floats = Self;
     type I = i32x4;
-    const CHAINS: usize = 1;
 
     #[inline(always)]
     fn floats(self) -> Self {
@@ -141,10 +140,6 @@ impl Integers for Portable {
             }
         };
         bytemuck::cast(words)
-    }
-    #[inline(always)]
-    fn add_words(self, a: i32x4, b: i32x4) -> i32x4 {
-        a + b
     }
     #[inline(always)]
     fn subtract(self, a: i32x4, b: i32x4) -> i32x4 {

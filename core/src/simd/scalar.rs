@@ -85,7 +85,6 @@ impl<const LONG: bool> Simd for Scalar<LONG> {
 impl<const LONG: bool> Integers for Scalar<LONG> {
     type Floats = Self;
     type I = i32;
-    const CHAINS: usize = 1;
 
     #[inline(always)]
     fn floats(self) -> Self {
@@ -100,21 +99,31 @@ impl<const LONG: bool> Integers for Scalar<LONG> {
         from.first().map_or(0, |word| *word as i32)
     }
     #[inline(always)]
-    fn add_words(self, a: i32, b: i32) -> i32 {
-        a.wrapping_add(b)
-    }
-    #[inline(always)]
     fn subtract(self, a: i32, b: i32) -> i32 {
         a.wrapping_sub(b)
     }
     #[inline(always)]
     fn add_low_bytes(self, sum: i32, word: i32, pair: i32) -> i32 {
-        add_products(sum, word & 0x00ff_00ff, pair)
+        let low = i32::from(word as u8) * i32::from(pair as i16);
+        let high = i32::from((word >> 16) as u8) * (pair >> 16);
+        sum.wrapping_add(low).wrapping_add(high)
     }
     #[inline(always)]
     fn add_high_bytes(self, sum: i32, word: i32, pair: i32) -> i32 {
-        let bytes = (i32::from((word >> 8) as i8) & 0xffff) | (word >> 24 << 16);
-        add_products(sum, bytes, pair)
+        let low = i32::from((word >> 8) as i8) * i32::from(pair as i16);
+        let high = (word >> 24) * (pair >> 16);
+        sum.wrapping_add(low).wrapping_add(high)
+    }
+    #[cfg(all(target_arch = "arm", fused_lstm_dsp))]
+    #[inline(always)]
+    fn add_rows<const STRIDE: usize>(
+        self,
+        rows: &[[u32; STRIDE]],
+        at: usize,
+        pairs: &[u32],
+        sums: &mut [[i32; 4]; 2],
+    ) {
+        add_rows_dsp(rows, at, pairs, sums);
     }
     #[inline(always)]
     fn low_half(self, word: i32) -> i32 {
@@ -138,18 +147,69 @@ impl<const LONG: bool> Integers for Scalar<LONG> {
     }
 }
 
+/// [`Integers::add_rows`] with the DSP extension: two bytes are extended by one instruction, and two
+/// products added by another.
+#[cfg(all(target_arch = "arm", fused_lstm_dsp))]
+#[inline(never)]
+fn add_rows_dsp<const STRIDE: usize>(
+    rows: &[[u32; STRIDE]],
+    at: usize,
+    pairs: &[u32],
+    sums: &mut [[i32; 4]; 2],
+) {
+    let count = rows.len().min(pairs.len());
+    if count == 0 || at >= STRIDE / 4 {
+        return;
+    }
+    // SAFETY: reads word `at` of the four gates of `count` rows and as many pairs, and reads and writes
+    // the sums. Whoever sets `fused_lstm_dsp` says that the processor has the instructions.
+    unsafe {
+        core::arch::asm!(
+            "push {{r3, r6, r7}}",
+            "ldm r3, {{r4-r11}}",
+            "2:",
+            "ldr r12, [r1], #4",
+            "ldr lr, [r0, #{gate}]",
+            "uxtb16 r3, lr",
+            "smlad r5, r3, r12, r5",
+            "sxtb16 r3, lr, ror #8",
+            "smlad r9, r3, r12, r9",
+            "ldr lr, [r0, #2*{gate}]",
+            "uxtb16 r3, lr",
+            "smlad r6, r3, r12, r6",
+            "sxtb16 r3, lr, ror #8",
+            "smlad r10, r3, r12, r10",
+            "ldr lr, [r0, #3*{gate}]",
+            "uxtb16 r3, lr",
+            "smlad r7, r3, r12, r7",
+            "sxtb16 r3, lr, ror #8",
+            "smlad r11, r3, r12, r11",
+            "ldr lr, [r0], #4*{gate}",
+            "uxtb16 r3, lr",
+            "smlad r4, r3, r12, r4",
+            "sxtb16 r3, lr, ror #8",
+            "smlad r8, r3, r12, r8",
+            "subs r2, r2, #1",
+            "bne 2b",
+            "pop {{r3}}",
+            "stm r3, {{r4-r11}}",
+            "pop {{r6, r7}}",
+            gate = const STRIDE,
+            inout("r0") rows.as_ptr().cast::<u32>().add(at) => _,
+            inout("r1") pairs.as_ptr() => _,
+            inout("r2") count => _,
+            inout("r3") sums.as_mut_ptr() => _,
+            out("r4") _, out("r5") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            out("r12") _, out("lr") _,
+        );
+    }
+}
+
 impl<const LONG: bool> IntegersOf for Scalar<LONG> {
     #[inline(always)]
     fn with_integers(self, f: impl WithIntegers) {
         f.call(self);
     }
-}
-
-/// `sum` += the products of the two halves, together.
-#[inline(always)]
-fn add_products(sum: i32, a: i32, b: i32) -> i32 {
-    let low = i32::from(a as i16) * i32::from(b as i16);
-    sum.wrapping_add(low).wrapping_add((a >> 16) * (b >> 16))
 }
 
 impl<const LONG: bool> Arithmetic for Scalar<LONG> {

@@ -299,11 +299,10 @@ mod ymm {
 
     /// 256 bits, from how a sum takes products.
     macro_rules! integers {
-        ($token:ident, $chains:literal, |$sums:ident, $a:ident, $b:ident| $multiply_add:expr) => {
+        ($token:ident, |$sums:ident, $a:ident, $b:ident| $multiply_add:expr) => {
             impl crate::simd::Integers for $token {
                 type Floats = Avx2;
                 type I = __m256i;
-                const CHAINS: usize = $chains;
 
                 #[inline(always)]
                 fn floats(self) -> Avx2 {
@@ -323,7 +322,6 @@ mod ymm {
                 }
                 operations! {
                     splat_word(word: u32) -> __m256i = set1_epi32(word as i32);
-                    add_words(a: __m256i, b: __m256i) -> __m256i = add_epi32(a, b);
                     subtract(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
                     add_low_bytes($sums: __m256i, words: __m256i, $b: __m256i) -> __m256i = {
                         let $a = _mm256_and_si256(words, set1_epi32(0x00ff_00ff));
@@ -343,11 +341,8 @@ mod ymm {
             }
         };
     }
-    integers!(Avx2, 1, |sums, a, b| add_epi32(
-        sums,
-        _mm256_madd_epi16(a, b)
-    ));
-    integers!(Vnni, 2, |sums, a, b| _mm256_dpwssd_epi32(sums, a, b));
+    integers!(Avx2, |sums, a, b| add_epi32(sums, _mm256_madd_epi16(a, b)));
+    integers!(Vnni, |sums, a, b| _mm256_dpwssd_epi32(sums, a, b));
 }
 
 /// The first lanes, the others zero.

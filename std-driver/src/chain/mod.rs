@@ -16,7 +16,7 @@ use crate::Error;
 use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile};
 use crate::weights::{Start, Weights};
-use fused_lstm::{Chain, Direction, LstmStage, Stage, Storage};
+use fused_lstm::{ArgumentError, Chain, Direction, LstmStage, Stage, Storage};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use text::{StageText, Text};
@@ -241,7 +241,8 @@ impl ChainModel {
             sample_rate: text.sample_rate,
         };
         let kinds = model.kinds();
-        Chain::new(model.inputs, &kinds, &model.params)
+        model
+            .chain(&kinds)
             .and_then(|chain| chain.check_words())
             .map_err(|e| file.problem(format!("the chain in the metadata: {e}")))?;
         Ok(model)
@@ -272,6 +273,11 @@ impl ChainModel {
             tensors.extend(named(state_tensors_of(&self.stages, 1), start));
         }
         crate::tensors::write(path, &tensors, Some(text))
+    }
+
+    /// What the core runs, of the [`kinds`](Self::kinds) of its stages.
+    pub fn chain<'a>(&'a self, kinds: &'a [Stage]) -> Result<Chain<'a>, ArgumentError> {
+        Chain::of_words(self.inputs, kinds, bytemuck::cast_slice(&self.params))
     }
 
     /// The stages without their names.

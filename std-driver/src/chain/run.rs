@@ -40,7 +40,7 @@ impl<'a> Runner<'a> {
     /// Takes a model whose stages fit each other.
     pub fn new(model: &'a ChainModel) -> Result<Self, Error> {
         let stages = model.kinds();
-        Chain::new(model.inputs, &stages, &model.params)?;
+        model.chain(&stages)?;
         Ok(Self {
             model,
             stages,
@@ -50,7 +50,7 @@ impl<'a> Runner<'a> {
 
     /// Whether no stage looks at later steps.
     pub fn is_causal(&self) -> bool {
-        let chain = Chain::new(self.model.inputs, &self.stages, &self.model.params);
+        let chain = self.model.chain(&self.stages);
         chain.is_ok_and(|chain| chain.is_causal())
     }
 
@@ -97,7 +97,7 @@ impl<'a> Runner<'a> {
         state: &mut [f32],
     ) -> Result<Vec<f32>, Error> {
         let inputs = self.model.inputs;
-        let chain = Chain::new(inputs, &self.stages, &self.model.params)?;
+        let chain = self.model.chain(&self.stages)?;
         let lens = Chain::lengths(inputs, &self.stages, extent);
         if x.len() != lens.x {
             let (expected, got) = (lens.x, x.len());

@@ -216,7 +216,7 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
     }
     let one = Extent { steps: 1, batch: 1 };
     let lens = Chain::lengths(model.inputs, &kinds, one);
-    let is_causal = Chain::new(model.inputs, &kinds, &model.params).is_ok_and(|c| c.is_causal());
+    let is_causal = model.chain(&kinds).is_ok_and(|c| c.is_causal());
     let state = match &model.start {
         Some(start) => array(start, &[start.len()]),
         None => format!("[0.0; {}]", lens.state),

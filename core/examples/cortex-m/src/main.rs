@@ -9,6 +9,7 @@
 mod board;
 #[cfg(feature = "train")]
 mod once;
+mod quantized;
 
 use fused_lstm::{Flat, Lstm, LstmState, Network};
 use fused_lstm_replay::recorded::{INFER_STEPS, PORTABLE};
@@ -42,6 +43,7 @@ fn run() -> bool {
     let counter = board::Counter::new();
     let inferred = infer(&counter);
     wide_step(&counter);
+    let inferred = quantized::run(&counter) & inferred;
     #[cfg(feature = "train")]
     let inferred = train::run(&counter) & inferred;
     inferred

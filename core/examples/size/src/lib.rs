@@ -3,7 +3,9 @@
 #![no_std]
 #![allow(unsafe_code)]
 
-use fused_lstm::{Buffers, Chain, Extent, Stage};
+use fused_lstm::{
+    ArgumentError, Buffers, Chain, Extent, LayerShape, NarrowLayer, Stage, Storage, Zigzag,
+};
 use fused_lstm_replay::{Layers, Net, Training};
 
 #[panic_handler]
@@ -23,6 +25,36 @@ pub extern "C" fn echo_step(
     scratch: &mut <Layers as Buffers>::Scratch<1, 1>,
 ) {
     net.infer::<1, 1>(x, state, y, probabilities, scratch);
+}
+
+/// A layer of the echo network with int8 weights, and what it needs.
+pub struct Int8 {
+    inputs: usize,
+    words: &'static [u32],
+    state: [f32; 8],
+    zigzag: Zigzag,
+}
+
+/// A step of inference of the echo network's layers with int8 weights.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub fn echo_int8_step(layers: &mut [Int8; 3], x: f32, y: &mut [f32; 4]) -> bool {
+    let mut scratch = [0.0; NarrowLayer::scratch_for(LayerShape::new(4, 4))];
+    let step = || -> Result<(), ArgumentError> {
+        let mut x = [x, 0.0, 0.0, 0.0];
+        for layer in layers {
+            let shape = LayerShape::new(layer.inputs, 4);
+            let net = NarrowLayer::new(shape, Storage::Int8, layer.words)?;
+            let inputs = x.get(..layer.inputs).unwrap_or(&[]);
+            let room = scratch.get_mut(..NarrowLayer::scratch_for(shape));
+            let room = room.unwrap_or_default();
+            net.step(1, inputs, &mut layer.state, &mut layer.zigzag, room)?;
+            x.copy_from_slice(layer.state.last_chunk().unwrap_or(&[0.0; 4]));
+        }
+        *y = x;
+        Ok(())
+    };
+    step().is_ok()
 }
 
 /// A training step on what was read: forward, softmax cross-entropy, backward, Adagrad.
