@@ -6,8 +6,9 @@ use bytemuck::zeroed_box;
 use fused_lstm::loss::softmax;
 use fused_lstm::optimizer::{Adagrad, Adam, Sgd};
 use fused_lstm::{
-    Aligned, Backward, Buffers, Classifier, ClassifierWorkspace, Extent, Flat, LossGradient, Lstm,
-    Model, Network, NetworkShape, Packed, PackedModel, Stack, Stream,
+    Aligned, Backward, Buffers, Classifier, ClassifierWorkspace, Extent, Flat, LayerShape,
+    LossGradient, Lstm, Model, NarrowLayer, Network, NetworkShape, Packed, PackedModel, Stack,
+    Storage, Stream, Zigzag,
 };
 use fused_lstm_driver::parallel::{InferParts, TrainParts};
 use fused_lstm_driver::units::{self, InferUnits};
@@ -29,6 +30,8 @@ pub enum Api {
     Packed,
     /// Sizes known when it runs.
     RunTime,
+    /// Weights stored in fewer bits, sizes known when it runs: one layer and one row.
+    Narrow(Storage),
     /// The rows of the batch, or the units if there are fewer rows, on so many threads;
     /// inference with packed kernels.
     Threads(usize),
@@ -41,6 +44,8 @@ impl Api {
             Self::Fixed => "fixed",
             Self::Packed => "packed",
             Self::RunTime | Self::Threads(_) => "run-time",
+            Self::Narrow(Storage::F16) => "f16",
+            Self::Narrow(_) => "int8",
         }
     }
 
@@ -69,6 +74,62 @@ pub fn prepare(workload: &Workload, api: Api) -> Option<Box<dyn Run>> {
         Api::Fixed => fixed(workload),
         Api::Packed => packed(workload),
         Api::Threads(threads) => on_threads(workload, threads),
+        Api::Narrow(storage) => narrow(workload, storage),
+    }
+}
+
+/// A layer whose weights are stored in fewer bits.
+struct Narrow {
+    layer: NarrowLayer<'static>,
+    extent: Extent,
+    stream: bool,
+    x: Vec<f32>,
+    state: Vec<f32>,
+    y: Vec<f32>,
+    zigzag: Zigzag,
+    scratch: Vec<f32>,
+}
+
+fn narrow(workload: &Workload, storage: Storage) -> Option<Box<dyn Run>> {
+    let extent = workload.extent();
+    let hidden = workload.hidden();
+    if workload.mode == Mode::Train || workload.head != Head::None || extent.batch > 1 {
+        return None;
+    }
+    let [units] = hidden[..] else { return None };
+    let shape = LayerShape::new(workload.inputs, units);
+    let numbers = workload.numbers();
+    let len = storage.words_len(shape);
+    // For as long as the benchmark runs, and aligned to a cache line.
+    let room = vec![0; len + 16].leak();
+    let start = room.as_ptr().align_offset(64);
+    let words = &mut room[start..start + len];
+    Some(Box::new(Narrow {
+        layer: NarrowLayer::pack(shape, storage, &numbers.params, 1.0, words).ok()?,
+        extent,
+        stream: workload.mode == Mode::Stream,
+        x: numbers.x,
+        state: vec![0.0; shape.state_len(1)],
+        y: vec![0.0; extent.rows() * units],
+        zigzag: Zigzag::NEW,
+        scratch: vec![0.0; NarrowLayer::scratch_for(shape)],
+    }))
+}
+
+impl Run for Narrow {
+    fn run(&mut self) {
+        let (x, state, scratch) = (&self.x, &mut self.state, &mut self.scratch);
+        let done = if self.stream {
+            self.layer.step(1, x, state, &mut self.zigzag, scratch)
+        } else {
+            state.fill(0.0);
+            self.layer.run(self.extent, x, state, &mut self.y, scratch)
+        };
+        done.expect("every buffer has the length that the shape gives");
+    }
+
+    fn outcome(&self) -> &[f32] {
+        &self.y
     }
 }
 
