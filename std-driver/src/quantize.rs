@@ -3,7 +3,9 @@
 
 use crate::Error;
 use crate::chain::{ChainModel, Runner};
-use fused_lstm::{Activation, Extent, LstmStage, NarrowLayer, Stage, Storage};
+use fused_lstm::{
+    Activation, Extent, LstmStage, NarrowLayer, QuantizeError, Returns, Stage, Storage,
+};
 use serde::Serialize;
 
 /// Inputs that the ranges are taken from, and that both networks are run on.
@@ -96,24 +98,24 @@ pub fn quantize(
             let got = format!("{}, with options", stage.name);
             return Err(Error::setting("model", "plain LSTM cells", got));
         }
-        let measured = match calibration {
-            Some(data) => Some(largest(&before(model, index).run(data)?)),
-            None => None,
-        };
-        let range = match (measured, storage) {
-            (Some(range), _) => Some(range),
+        let measured = calibration
+            .map(|data| Measured::of(model, index, lstm, data))
+            .transpose()?;
+        let range = match (&measured, storage) {
+            (Some(measured), _) => Some(measured.range),
             (None, Storage::Int8) => Some(known_range(model, index)?),
             (None, _) => None,
         };
         let to = Stage::Lstm(LstmStage { storage, ..lstm });
         let range_of_pack = range.unwrap_or(1.0).max(f32::MIN_POSITIVE);
-        let (words, weights) = pack(&lstm, storage, own, range_of_pack).map_err(|problem| {
-            Error::setting(
-                "model",
-                "weights that fit",
-                format!("{}: {problem}", stage.name),
-            )
-        })?;
+        let (words, weights) = pack(&lstm, storage, own, range_of_pack, measured.as_ref())
+            .map_err(|problem| {
+                Error::setting(
+                    "model",
+                    "weights that fit",
+                    format!("{}: {problem}", stage.name),
+                )
+            })?;
         after.params.extend(words.into_iter().map(f32::from_bits));
         after.stages[index].stage = to;
         layers.push((
@@ -174,22 +176,88 @@ pub fn quantize(
     Ok((after, report))
 }
 
+/// What a layer sees on the calibration data.
+struct Measured {
+    /// The largest magnitude of an input.
+    range: f32,
+    /// The mean of every input, and of every output of each direction.
+    means: Vec<f32>,
+}
+
+impl Measured {
+    fn of(
+        model: &ChainModel,
+        index: usize,
+        lstm: LstmStage,
+        data: Calibration,
+    ) -> Result<Self, Error> {
+        let x = before(model, index).run(data)?;
+        let mut own = before(model, index + 1);
+        let returns = Returns::Sequence;
+        own.0.stages[index].stage = Stage::Lstm(LstmStage { returns, ..lstm });
+        let mut means = mean_of_columns(&x, lstm.layer.inputs);
+        let width = lstm.outputs() * lstm.direction.count();
+        means.extend(mean_of_columns(&own.run(data)?, width));
+        Ok(Self {
+            range: largest(&x),
+            means,
+        })
+    }
+
+    /// The means of the rows of a direction's kernel.
+    fn rows(&self, lstm: &LstmStage, direction: usize) -> impl Iterator<Item = f32> {
+        let (inputs, outputs) = (lstm.layer.inputs, lstm.outputs());
+        let own = &self.means[inputs + direction * outputs..][..outputs];
+        self.means[..inputs].iter().chain(own).copied()
+    }
+}
+
+fn mean_of_columns(values: &[f32], width: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f64; width];
+    for row in values.chunks_exact(width.max(1)) {
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &v)| *sum += f64::from(v));
+    }
+    let rows = (values.len() / width.max(1)).max(1) as f64;
+    sums.iter().map(|sum| (sum / rows) as f32).collect()
+}
+
 /// The words of both directions, and the largest error of a weight as a part of the largest one.
+///
+/// What weights of int8 shift a pre-activation by on the calibration data, in the mean, goes into the
+/// bias (Nagel et al. 2019, Data-Free Quantization through Weight Equalization and Bias Correction).
 fn pack(
     lstm: &LstmStage,
     storage: Storage,
     params: &[f32],
     range: f32,
-) -> Result<(Vec<u32>, f32), fused_lstm::QuantizeError> {
+    measured: Option<&Measured>,
+) -> Result<(Vec<u32>, f32), QuantizeError> {
+    let columns = 4 * lstm.layer.hidden;
     let mut all = Vec::new();
     let mut error = 0.0f32;
-    for params in params.chunks(lstm.direction_params_len().max(1)) {
+    for (direction, params) in params
+        .chunks(lstm.direction_params_len().max(1))
+        .enumerate()
+    {
         let mut words = vec![0; storage.words_len(lstm.layer)];
         let layer = NarrowLayer::pack(lstm.layer, storage, params, range, &mut words)?;
         let mut rounded = vec![0.0; params.len()];
         layer.unpack(&mut rounded)?;
         let most = largest(params).max(f32::MIN_POSITIVE);
         error = error.max(difference(params, &rounded).largest / most);
+        if let (Storage::Int8, Some(measured)) = (storage, measured) {
+            let mut corrected = params.to_vec();
+            let (kernel, bias) = corrected.split_at_mut(lstm.layer.kernel_len());
+            let rows = kernel.chunks(columns).zip(rounded.chunks(columns));
+            for ((exact, rounded), mean) in rows.zip(measured.rows(lstm, direction)) {
+                for ((bias, exact), rounded) in bias.iter_mut().zip(exact).zip(rounded) {
+                    *bias += (exact - rounded) * mean;
+                }
+            }
+            NarrowLayer::pack(lstm.layer, storage, &corrected, range, &mut words)?;
+        }
         all.extend(words);
     }
     Ok((all, error))

@@ -73,7 +73,7 @@ for (const level of LEVELS) {
 // The recorded runs: sizes as types in a module of their own, and at run time in the page's.
 for (const level of LEVELS) {
   const replay = await load(`target/replay-${level}.wasm`);
-  for (const run of ["infer", "train_1", "train_5"]) {
+  for (const run of ["infer", "train_1", "train_5", "quantized"]) {
     const [got, recorded] = [hex(replay[`replay_${run}`]()), hex(replay[`recorded_${run}`]())];
     check(got === recorded, `${level}: replay of ${run}: recorded ${recorded}, got ${got}`);
   }

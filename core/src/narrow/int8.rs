@@ -15,7 +15,7 @@ use crate::layout::split::{exact_chunks, take};
 use crate::layout::{Cut as _, LayerShape};
 use crate::lstm::cell::Forward;
 use crate::lstm::weights::PANEL_UNITS;
-use crate::simd::map::{Block, Elementwise, for_each_block};
+use crate::simd::map::{Block, Elementwise, for_each_of_many};
 use crate::simd::{
     Arithmetic, Formula as _, Integers, IntegersOf, Simd, Unfused, WithIntegers, per_level,
 };
@@ -106,7 +106,7 @@ fn step<S: IntegersOf>(s: S, args: Int8Step, descending: bool) {
         take(&mut z, hidden),
         z,
     ];
-    for_each_block(s, hidden, &mut Cell { gates, c, h });
+    for_each_of_many(s, hidden, &mut Cell { gates, c, h });
 }
 
 /// A row times a factor, clipped, as pairs of int16; and 128 times their sum.
@@ -126,7 +126,7 @@ fn to_pairs<S: IntegersOf>(
         most,
         to: &mut *to,
     };
-    for_each_block(s, len, &mut rounded);
+    for_each_of_many(s, len, &mut rounded);
     let (twos, last) = to.as_chunks::<2>();
     let mut sum = 0u32;
     let mut pair = |to: &mut u32, low: f32, high: f32| {

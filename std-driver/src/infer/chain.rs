@@ -101,14 +101,15 @@ pub struct Inputs {
 
 impl Inputs {
     /// Reads a file by its content: safetensors, WAV, NPY or CSV. Of a reference as `verify` takes
-    /// them, the inputs are `ids`, `model.x` or `x`: the first that has the model's width.
+    /// them, the inputs are `ids`, `model.x`, `x` or `lstm.0.x`: the first that has the model's width.
     pub fn read(path: &Path, model: &ChainModel) -> Result<Self, Error> {
         let input = super::read::read(path, model.inputs)?.tensors;
         let fits = |key: &&str| {
             let shape = input.has(key).then(|| input.numbers(key).ok()).flatten();
             shape.is_some_and(|(shape, _)| extent_of(&shape, model.inputs).is_some())
         };
-        let key = ["ids", "model.x"].into_iter().find(fits).unwrap_or("x");
+        let keys = ["ids", "model.x", "x", "lstm.0.x", "lstm.0.X"];
+        let key = keys.into_iter().find(fits).unwrap_or("x");
         let (extent, x) = read_key(model, &input, key, false)?;
         let lengths = input.has("lengths").then(|| lengths(&input, extent));
         let labels = input.has("labels").then(|| input.i32_values("labels"));

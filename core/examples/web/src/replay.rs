@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 use crate::room::Room;
-use fused_lstm_replay::recorded::{INFER_STEPS, PORTABLE, SEED, TRAIN_STEPS};
-use fused_lstm_replay::{NET, Stream, Training};
+use fused_lstm_replay::recorded::{
+    INFER_STEPS, PORTABLE, QUANTIZED, QUANTIZED_STEPS, SEED, TRAIN_STEPS,
+};
+use fused_lstm_replay::{NET, Quantized, Stream, Training};
 
 static ONE: Room<Training<1>> = Room::new(Training::ZERO);
 static FIVE: Room<Training<5>> = Room::new(Training::ZERO);
@@ -28,6 +30,20 @@ pub extern "C" fn replay_infer() -> u32 {
         stream.step(&NET);
     }
     stream.hash.0
+}
+
+/// The hash of all states and words of a run through int8 weights, 0 if they cannot be packed.
+#[unsafe(no_mangle)]
+pub extern "C" fn replay_quantized() -> u32 {
+    let mut quantized = Quantized::ZERO;
+    let ran = quantized.run(QUANTIZED_STEPS);
+    ran.map_or(0, |()| quantized.hash.0)
+}
+
+/// The same on a desktop.
+#[unsafe(no_mangle)]
+pub extern "C" fn recorded_quantized() -> u32 {
+    QUANTIZED.0
 }
 
 /// The hash of all losses of a training with one row,
