@@ -38,7 +38,7 @@ fn layers() -> impl Strategy<Value = Case> {
         1 => Just(Weights::Extreme),
         1 => Just(Weights::Wide)
     ];
-    let range = prop_oneof![Just(1.0f32), Just(3.7), Just(0.01)];
+    let range = prop_oneof![Just(1.0f32), Just(3.7), Just(0.01), Just(1e-30), Just(1e20)];
     (
         inputs,
         hidden,
@@ -249,6 +249,8 @@ fn what_cannot_be_stored_is_refused() {
         error.to_string(),
         "params: expected magnitudes up to 65504, got 70000 at 3"
     );
+    params[3] = 1e30;
+    assert!(pack(&params, Storage::Int8, 1.0).is_err());
     params[3] = f32::NAN;
     let nan = QuantizeError::Argument(ArgumentError::NotFinite { what: "params" });
     assert_eq!(pack(&params, Storage::Int8, 1.0), Err(nan));

@@ -73,10 +73,7 @@ impl<'a> Chain<'a> {
         stages: &'a [Stage],
         params: &'a [f32],
     ) -> Result<Self, ArgumentError> {
-        check(inputs, stages)?;
-        let none = Extent { steps: 0, batch: 0 };
-        let lens = inference_lengths(inputs, stages, none);
-        check_len("params", lens.params, params.len())?;
+        check_params(inputs, stages, "params", params.len())?;
         let chain = Self {
             inputs,
             stages,
@@ -93,10 +90,7 @@ impl<'a> Chain<'a> {
         stages: &'a [Stage],
         words: &'a [u32],
     ) -> Result<Self, ArgumentError> {
-        check(inputs, stages)?;
-        let none = Extent { steps: 0, batch: 0 };
-        let lens = inference_lengths(inputs, stages, none);
-        check_len("words", lens.params, words.len())?;
+        check_params(inputs, stages, "words", words.len())?;
         Ok(Self {
             inputs,
             stages,
@@ -234,6 +228,18 @@ impl<'a> Chain<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses stages that do not fit each other, and another number of parameters than they have.
+fn check_params(
+    inputs: usize,
+    stages: &[Stage],
+    what: &'static str,
+    got: usize,
+) -> Result<(), ArgumentError> {
+    check(inputs, stages)?;
+    let none = Extent { steps: 0, batch: 0 };
+    check_len(what, inference_lengths(inputs, stages, none).params, got)
 }
 
 /// Refuses rows that are longer than the sequence.

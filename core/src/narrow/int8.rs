@@ -24,15 +24,13 @@ use bytemuck::must_cast_slice_mut;
 per_level! {
     /// A step through int8 weights, whose panels are taken from the last to the first if `descending`.
     trait Int8: IntegersOf {
-        fn int8_step(args: Int8Step<'_>, descending: bool) = step;
+        fn int8_step(row: Row<'_>, words: &[u32], descending: bool) = step;
     }
 }
 
-/// The arguments of a step of one row.
-pub struct Int8Step<'a> {
+/// One row of a step, of any storage.
+pub struct Row<'a> {
     pub(super) shape: LayerShape,
-    /// Of [`Storage::Int8`](super::Storage::Int8).
-    pub(super) words: &'a [u32],
     /// `[I]`
     pub(super) x: &'a [f32],
     /// `[H]`, advanced.
@@ -61,15 +59,14 @@ pub(super) const LARGEST: u32 = 1 << 14;
 pub(super) const TO_INTEGER: f32 = 12_582_912.0;
 
 #[inline(always)]
-fn step<S: IntegersOf>(s: S, args: Int8Step, descending: bool) {
-    let Int8Step {
+fn step<S: IntegersOf>(s: S, row: Row, words: &[u32], descending: bool) {
+    let Row {
         shape,
-        words,
         x,
         c,
         h,
         scratch,
-    } = args;
+    } = row;
     let LayerShape { inputs, hidden } = shape;
     let (words, factors) = words.cut(words.len().saturating_sub(FACTORS));
     let factors = factors.first_chunk().unwrap_or(&[0; FACTORS]);
@@ -80,7 +77,7 @@ fn step<S: IntegersOf>(s: S, args: Int8Step, descending: bool) {
     let (x_pairs, h_pairs) = must_cast_slice_mut(pairs).cut(inputs.div_ceil(2));
     let x_offset = to_pairs(s, x, [of_x, most_x], &mut *integers, x_pairs);
     let h_offset = to_pairs(s, h, [of_h, of_h], integers, h_pairs);
-    let row = Row {
+    let row = Operands {
         hidden,
         of_bias,
         x: Operand {
@@ -171,8 +168,8 @@ struct Operand<'a> {
     offset: u32,
 }
 
-/// A row of inputs and hidden states.
-struct Row<'a> {
+/// A row of inputs and hidden states as integers.
+struct Operands<'a> {
     hidden: usize,
     of_bias: f32,
     x: Operand<'a>,
@@ -181,7 +178,7 @@ struct Row<'a> {
 
 /// The pre-activations of all units.
 struct Products<'a> {
-    row: Row<'a>,
+    row: Operands<'a>,
     shape: LayerShape,
     words: &'a [u32],
     descending: bool,
@@ -204,7 +201,7 @@ impl WithIntegers for Products<'_> {
     }
 }
 
-impl Row<'_> {
+impl Operands<'_> {
     /// The pre-activations of a panel's units.
     #[inline(always)]
     fn panel<N: Integers>(&self, n: N, panel: Panel<&[u32]>, z: &mut [f32]) {

@@ -1,6 +1,6 @@
 //! A layer over borrowed words, and the walk over its steps and rows.
 
-use super::int8::{self, Int8 as _, Int8Step};
+use super::int8::{self, Int8 as _, Row};
 use super::quantize::{self, QuantizeError};
 use super::storage::Storage;
 use crate::error::{ArgumentError, check_len, check_lens};
@@ -68,13 +68,13 @@ impl<'a> NarrowLayer<'a> {
 
     /// Writes `params` (kernel `[I+H, 4, H]`, bias `[4, H]`) to `words`, which are overwritten.
     ///
-    /// `range` is the largest magnitude of an input; what is beyond is clipped. It matters for
-    /// [`Storage::Int8`] only, which rounds it up to a power of two. A bias is stored with 15 bits and a
-    /// sign there.
+    /// `range` is the largest magnitude of an input. It matters for [`Storage::Int8`] only, which rounds
+    /// it up to a power of two, at most 2⁴⁰, and clips what is beyond; NaN counts as the largest input. A bias is
+    /// stored with 15 bits and a sign there, and a scale below 2⁻⁷⁰ as 0.
     ///
-    /// Refuses lengths, parameters that are not finite or beyond what the storage holds, a range that
-    /// is not positive, and int8 layers of so many rows that a sum could overflow: of more than
-    /// 132,000.
+    /// Refuses lengths, parameters that are not finite or beyond what the storage holds (65,504 in half
+    /// precision, 2⁶⁰ in int8), a range that is not positive and finite, and int8 layers of so many
+    /// rows that a sum could overflow: of more than 132,000.
     pub fn pack(
         shape: LayerShape,
         storage: Storage,
@@ -223,75 +223,67 @@ impl<'a> NarrowLayer<'a> {
                 continue;
             }
             let x = x.get(row * inputs..(row + 1) * inputs).unwrap_or(&[]);
+            let row = Row {
+                shape: self.shape,
+                x,
+                c,
+                h,
+                scratch: &mut *scratch,
+            };
             match self.storage {
                 Storage::F32 => {
                     let params: &[f32] = must_cast_slice(self.words);
                     let (kernel, bias) = params.cut((inputs + hidden) * 4 * hidden);
-                    let (input, recurrent) = kernel.cut(inputs * 4 * hidden);
-                    let kernels = Kernels {
-                        input: Weights::Rows(input),
-                        recurrent: Weights::Rows(recurrent),
-                    };
-                    let h_before = kept(h, &mut *scratch);
-                    let step = Step::from_bias(FromBias {
-                        batch: 1,
-                        inputs,
-                        hidden,
-                        kernels,
-                        bias,
-                        x,
-                        h_before,
-                        c,
-                        h,
-                    });
-                    if let Some(mut step) = step {
+                    if let Some(mut step) = widened(row, kernel, bias, Weights::Rows) {
                         dispatch!(s => s.step(&mut step, descending));
                     }
                 }
                 Storage::F16 => {
                     let (bias, kernel) = self.words.cut(4 * hidden);
-                    let kernel: &[u16] = must_cast_slice(kernel);
-                    let (input, recurrent) = kernel.cut(inputs * 4 * hidden);
-                    let kernels = Kernels {
-                        input: Weights::GatePanels(input),
-                        recurrent: Weights::GatePanels(recurrent),
-                    };
-                    let h_before = kept(h, &mut *scratch);
-                    let step = Step::from_bias(FromBias {
-                        batch: 1,
-                        inputs,
-                        hidden,
-                        kernels,
-                        bias: must_cast_slice(bias),
-                        x,
-                        h_before,
-                        c,
-                        h,
-                    });
-                    if let Some(mut step) = step {
+                    let (bias, kernel) = (must_cast_slice(bias), must_cast_slice(kernel));
+                    if let Some(mut step) = widened(row, kernel, bias, Weights::GatePanels) {
                         dispatch!(s => s.step_halves(&mut step, descending));
                     }
                 }
                 Storage::Int8 => {
-                    let step = Int8Step {
-                        shape: self.shape,
-                        words: self.words,
-                        x,
-                        c,
-                        h,
-                        scratch: &mut *scratch,
-                    };
-                    dispatch!(s => s.int8_step(step, descending));
+                    let words = self.words;
+                    dispatch!(s => s.int8_step(row, words, descending));
                 }
             }
         }
     }
 }
 
-/// A copy of the hidden states before a step.
-fn kept<'s>(h: &[f32], scratch: &'s mut [f32]) -> &'s [f32] {
+/// A step through weights that are widened as they are read; `order` is that of the kernels.
+fn widened<'a, W: Copy>(
+    row: Row<'a>,
+    kernel: &'a [W],
+    bias: &'a [f32],
+    order: fn(&'a [W]) -> Weights<'a, W>,
+) -> Option<Step<'a, false, W>> {
+    let Row {
+        shape: LayerShape { inputs, hidden },
+        x,
+        c,
+        h,
+        scratch,
+    } = row;
+    let (input, recurrent) = kernel.cut(inputs * 4 * hidden);
     let mut scratch = scratch;
-    let kept = take(&mut scratch, h.len());
-    copy_prefix(&mut *kept, h);
-    kept
+    let h_before = take(&mut scratch, hidden);
+    copy_prefix(&mut *h_before, h);
+    Step::from_bias(FromBias {
+        batch: 1,
+        inputs,
+        hidden,
+        kernels: Kernels {
+            input: order(input),
+            recurrent: order(recurrent),
+        },
+        bias,
+        x,
+        h_before,
+        c,
+        h,
+    })
 }

@@ -37,6 +37,8 @@ pub enum QuantizeError {
         index: usize,
         /// What it is.
         value: f32,
+        /// The largest magnitude that the storage has.
+        limit: f32,
     },
     /// A layer of so many rows that its integer sums could overflow.
     TooLong {
@@ -55,10 +57,13 @@ impl fmt::Display for QuantizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
-            Self::TooLarge { index, value } => write!(
+            Self::TooLarge {
+                index,
+                value,
+                limit,
+            } => write!(
                 f,
-                "params: expected magnitudes up to {}, got {value} at {index}",
-                half::MAX
+                "params: expected magnitudes up to {limit}, got {value} at {index}"
             ),
             Self::TooLong { rows } => write!(
                 f,
@@ -91,16 +96,22 @@ pub(super) fn pack(
     if !(range > 0.0 && range.is_finite()) {
         return Err(ArgumentError::NotPositive { what: "range" }.into());
     }
+    let limit = match storage {
+        Storage::F32 => f32::MAX,
+        Storage::F16 => half::MAX,
+        Storage::Int8 => LARGEST_WEIGHT,
+    };
+    let mut beyond = params.iter().enumerate().filter(|(_, v)| v.abs() > limit);
+    if let Some((index, &value)) = beyond.next() {
+        return Err(QuantizeError::TooLarge {
+            index,
+            value,
+            limit,
+        });
+    }
     match storage {
         Storage::F32 => words.copy_from_slice(must_cast_slice(params)),
-        Storage::F16 => {
-            let too_large = |v: &f32| v.abs() > half::MAX;
-            if let Some(index) = params.iter().position(too_large) {
-                let value = params.get(index).copied().unwrap_or(0.0);
-                return Err(QuantizeError::TooLarge { index, value });
-            }
-            pack_halves(shape, params, words);
-        }
+        Storage::F16 => pack_halves(shape, params, words),
         Storage::Int8 => pack_int8(shape, params, range, words)?,
     }
     Ok(())
@@ -118,9 +129,10 @@ fn pack_halves(shape: LayerShape, params: &[f32], words: &mut [u32]) {
     pack_gates_of(hidden, 0..hidden, to_recurrent, recurrent);
 }
 
-/// The smallest number of sixteen bits that is no less, or 0 if it would be subnormal.
+/// The smallest number of sixteen bits that is no less, or 0 below 2⁻⁷⁰: divided by what inputs are
+/// multiplied with, it is not subnormal.
 fn scale_of(least: f32) -> f32 {
-    if least < f32::MIN_POSITIVE {
+    if least < SMALLEST_SCALE {
         return 0.0;
     }
     f32::from_bits(least.to_bits().wrapping_add(0xffff) & 0xffff_0000)
@@ -184,13 +196,19 @@ impl Kernel<'_> {
     }
 }
 
+/// What is less counts as 0.
+const SMALLEST_SCALE: f32 = 1.0 / (1u128 << 70) as f32;
+
+/// With it, no pre-activation overflows.
+const LARGEST_WEIGHT: f32 = (1u64 << 60) as f32;
+
 /// The power of two that is no less than a range.
 fn power_of_two(range: f32) -> f32 {
     let up = range.to_bits().wrapping_add(0x7f_ffff) & 0x7f80_0000;
     f32::from_bits(up).clamp(1.0 / POWERS, POWERS)
 }
 
-/// Ranges that are of use.
+/// The largest range, and one over the smallest.
 const POWERS: f32 = (1u64 << 40) as f32;
 
 fn pack_int8(
@@ -213,6 +231,8 @@ fn pack_int8(
     let of_x = most_x / power_of_two(range);
     let of_h = power(recurrent.bits()?);
     let of_bias = bias.iter().map(|v| v.abs()).fold(0.0, f32::max) / MOST_OF_BIAS;
+    // Places of units and rows that there are not stay zero.
+    words.fill(0);
     let (words, factors) = words.cut(words.len().saturating_sub(FACTORS));
     for (to, from) in factors.iter_mut().zip([of_bias, of_x, of_h, most_x]) {
         *to = from.to_bits();

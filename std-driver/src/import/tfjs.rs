@@ -6,7 +6,8 @@ mod tests;
 
 use crate::Error;
 use crate::import::keras::build::{Builder, Place};
-use crate::import::keras::{MOST_TEXT, config, json};
+use crate::import::keras::store::MOST_TEXT;
+use crate::import::keras::{config, json};
 use crate::import::{Format, Found, Kind, Layer, Options, Source};
 use fused_lstm::Activation;
 use manifest::Shards;

@@ -1,6 +1,6 @@
 //! `.keras`: a zip archive with the configuration and an HDF5 file in it.
 
-use super::h5::most_bytes;
+use super::store::most_bytes;
 use crate::Error;
 use crate::import::Source;
 use std::io::{Cursor, Read};

@@ -1,6 +1,6 @@
 //! HDF5: the tensors below a group, the attributes of groups, and limits for all of it.
 
-use super::store::{MOST_TENSORS, Store, Tensor};
+use super::store::{MOST_TENSORS, MOST_TEXT, Store, Tensor, finite, half, most_bytes};
 use crate::import::Source;
 use crate::{Error, memory};
 use hdf5_reader::error::ByteOrder;
@@ -10,15 +10,6 @@ use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions, StringSize};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// What a file of so many bytes may hold in memory when its tensors are decompressed.
-pub(super) fn most_bytes(file: usize) -> u64 {
-    let file = file as u64;
-    let decompressed = file.saturating_mul(64).saturating_add(1 << 24);
-    file.max(decompressed.min(1 << 30))
-}
-
-/// Longer texts are no configuration of a recurrent network.
-pub(crate) const MOST_TEXT: usize = 1 << 24;
 const MOST_DEPTH: usize = 16;
 const MOST_GROUPS: usize = 1 << 14;
 
@@ -322,27 +313,5 @@ fn kind(datatype: &Datatype) -> &'static str {
         Datatype::String { .. } | Datatype::VarLen { .. } => "texts or lists",
         Datatype::Enum { .. } | Datatype::Bitfield { .. } => "flags or names",
         _ => "records or references",
-    }
-}
-
-/// A float16 number.
-pub(crate) fn half(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1f);
-    let fraction = f32::from(bits & 0x3ff);
-    sign * match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (fraction + 1024.0) * 2f32.powi(exponent - 25),
-    }
-}
-
-/// Refuses NaN and infinities.
-pub(crate) fn finite(values: &[f32]) -> Result<(), String> {
-    let mut all = values.iter().enumerate();
-    match all.find(|(_, v)| !v.is_finite()) {
-        Some((at, got)) => Err(format!("expected finite numbers, got {got} at {at}")),
-        None => Ok(()),
     }
 }

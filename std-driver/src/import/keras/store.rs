@@ -5,6 +5,16 @@ use crate::Error;
 /// More tensors than any model that is run here.
 pub(crate) const MOST_TENSORS: usize = 1 << 16;
 
+/// What a file of so many bytes may hold in memory when its tensors are decompressed.
+pub(super) fn most_bytes(file: usize) -> u64 {
+    let file = file as u64;
+    let decompressed = file.saturating_mul(64).saturating_add(1 << 24);
+    file.max(decompressed.min(1 << 30))
+}
+
+/// Longer texts are no configuration of a recurrent network.
+pub(crate) const MOST_TEXT: usize = 1 << 24;
+
 /// A tensor of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
@@ -238,5 +248,27 @@ impl Loaded {
                 "layer {layer}: {path}: expected {N} dimensions, got shape {got:?}"
             ))
         })
+    }
+}
+
+/// A float16 number.
+pub(crate) fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from(bits >> 10 & 0x1f);
+    let fraction = f32::from(bits & 0x3ff);
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (fraction + 1024.0) * 2f32.powi(exponent - 25),
+    }
+}
+
+/// Refuses NaN and infinities.
+pub(crate) fn finite(values: &[f32]) -> Result<(), String> {
+    let mut all = values.iter().enumerate();
+    match all.find(|(_, v)| !v.is_finite()) {
+        Some((at, got)) => Err(format!("expected finite numbers, got {got} at {at}")),
+        None => Ok(()),
     }
 }

@@ -1,8 +1,7 @@
 //! The manifest: which tensors lie one after the other in the files of a group.
 
 use crate::import::Source;
-use crate::import::keras::store::{MOST_TENSORS, Store, Tensor};
-use crate::import::keras::{finite, half};
+use crate::import::keras::store::{MOST_TENSORS, Store, Tensor, finite, half};
 use crate::{Error, memory};
 use serde::Deserialize;
 use serde_json::Value;
