@@ -225,7 +225,7 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
     let (narrow, len) = (is_narrow(&kinds), model.params.len());
     let params = if narrow {
         let words = words(&model.params).join(", ");
-        format!("/// Their parameters, bit by bit.\npub static WORDS: [u32; {len}] = [{words}];\n")
+        format!("/// Their parameters, bit by bit.\npub static PARAMS: [u32; {len}] = [{words}];\n")
     } else {
         let params = array(&model.params, &[len]);
         format!("/// Their parameters.\npub static PARAMS: [f32; {len}] = {params};\n")
@@ -248,7 +248,7 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
         if narrow {
             run.replace(
                 "Chain::new(INPUTS, &STAGES, &PARAMS)",
-                "Chain::of_words(INPUTS, &STAGES, &WORDS)",
+                "Chain::of_words(INPUTS, &STAGES, &PARAMS)",
             )
         } else {
             run.into()
