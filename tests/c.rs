@@ -941,7 +941,7 @@ fn a_chain_gives_the_same_bits() {
     let x: Vec<f32> = (0..12).map(|k| (k * 5 % 7) as f32).collect();
     let state = Random(4).vec(lens.state, 0.5);
     let (mut y, mut end, mut scratch) = (vec![0.0; lens.y], state.clone(), vec![0.0; lens.scratch]);
-    let chain = Chain::new(1, &ours, &params).unwrap();
+    let chain = Chain::of_words(1, &ours, bytemuck::cast_slice(&params)).unwrap();
     chain
         .run(extent, None, &x, &mut end, &mut y, &mut scratch)
         .unwrap();

@@ -308,3 +308,23 @@ fn words_of_others_are_checked() {
         assert_eq!(refused, expected, "{storage:?}");
     }
 }
+
+#[test]
+fn lengths_saturate_and_nothing_takes_no_time() {
+    let huge = LayerShape::new(usize::MAX, usize::MAX);
+    assert_eq!(Storage::Int8.words_len(huge), usize::MAX);
+    assert_eq!(NarrowLayer::scratch_for(huge), usize::MAX);
+    let shape = LayerShape::new(1, 2);
+    let mut words = vec![0; Storage::Int8.words_len(shape)];
+    let params = vec![0.5; shape.params_len()];
+    let layer = NarrowLayer::pack(shape, Storage::Int8, &params, 1.0, &mut words).unwrap();
+    let nothing = Extent {
+        steps: usize::MAX,
+        batch: 0,
+    };
+    let mut scratch = vec![0.0; NarrowLayer::scratch_for(shape)];
+    assert_eq!(
+        layer.run(nothing, &[], &mut [], &mut [], &mut scratch),
+        Ok(())
+    );
+}

@@ -87,6 +87,9 @@ pub enum ArgumentError {
         /// The buffer that it is in.
         what: &'static str,
     },
+    /// Words of a narrow layer that nothing packed: with numbers that are not finite, or integers whose
+    /// sums could overflow.
+    Words,
     /// A number that must be above zero is not, or is NaN.
     NotPositive {
         /// The argument's name.
@@ -139,6 +142,9 @@ impl fmt::Display for ArgumentError {
             Self::NotFinite { what } => {
                 write!(f, "{what}: expected finite numbers, got NaN or infinity")
             }
+            Self::Words => f.write_str(
+                "words: expected those of packed weights, got numbers that are not finite or too large",
+            ),
             Self::NotPositive { what } => write!(f, "{what}: expected a number above 0"),
         }
     }

@@ -58,6 +58,9 @@ pub struct Quantize {
     /// where the network gives one step) the accuracy too.
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
+    /// Take inputs [B, T, I] in place of [T, B, I].
+    #[arg(long, requires = "calibrate")]
+    pub batch_first: bool,
     /// Where the model is written.
     #[arg(short, long, value_name = "FILE.safetensors")]
     pub output: PathBuf,

@@ -408,27 +408,53 @@ pub fn quantize(quantize: &Quantize) -> Result<(), Error> {
         force: quantize.force,
     };
     uses.check()?;
-    let model = import::open_model(&quantize.model)?.into_chain();
+    let network = import::open_model(&quantize.model)?;
+    if let Network::Plain(weights) = &network
+        && let Some(start) = weights.start.as_ref().filter(|start| start.batch > 1)
+    {
+        return Err(Error::Setting {
+            flag: "model",
+            expected: "a state of one row to start from, or none".into(),
+            got: format!("one of {} rows", start.batch),
+        });
+    }
+    let mut model = network.into_chain();
+    model.sample_rate = sample_rate(&TensorFile::open(&quantize.model)?);
     let data = calibrate
-        .map(|path| infer::Inputs::read(path, &model))
+        .map(|path| infer::Inputs::read(path, &model, quantize.batch_first))
         .transpose()?;
     let calibration = data.as_ref().map(|data| Calibration {
         extent: data.extent,
         x: &data.x,
         lengths: data.lengths.as_deref(),
-        labels: data.labels.as_deref(),
+        labels: data
+            .labels
+            .as_ref()
+            .map(|(shape, labels)| (&shape[..], &labels[..])),
     });
     let storage = match quantize.to {
         StorageName::F16 => Storage::F16,
         StorageName::Int8 => Storage::Int8,
     };
-    let (narrow, report) = quantize::quantize(&model, storage, calibration)?;
+    let quantized = quantize::quantize(&model, storage, calibration);
+    let (narrow, report) = quantized.map_err(|error| match (error, calibrate) {
+        (Error::Shape(error), Some(path)) => Error::Setting {
+            flag: "calibrate",
+            expected: format!("inputs of the model in {}", path.display()),
+            got: error.to_string(),
+        },
+        (error, _) => error,
+    })?;
     narrow.write(&quantize.output)?;
     if quantize.json {
         return print_json(&report);
     }
     let mut text = String::new();
-    let percent = |d: &Difference| 100.0 * d.largest / d.range.max(f32::MIN_POSITIVE);
+    // Of one number there is no range.
+    let of_range = |d: &Difference| match d.range {
+        0.0 => String::new(),
+        range => format!(", {:.2} % of its range", 100.0 * d.largest / range),
+    };
     for layer in &report.layers {
         text += &one_line(&layer.name);
         if let Some(range) = layer.range {
@@ -439,22 +465,14 @@ pub fn quantize(quantize: &Quantize) -> Result<(), Error> {
             100.0 * layer.weights
         );
         if let Some(d) = &layer.outputs {
-            text += &format!(
-                "; outputs by {:.2e} ({:.2} % of their range), {:.2e} on average",
-                d.largest,
-                percent(d),
-                d.rms
-            );
+            let (largest, rms, range) = (d.largest, d.rms, of_range(d));
+            text += &format!("; output off by up to {largest:.2e}{range}; {rms:.2e} on average");
         }
         text += ".\n";
     }
     if let Some(d) = &report.output {
-        text += &format!(
-            "Output: off by up to {:.2e}, {:.2} % of its range; {:.2e} on average.\n",
-            d.largest,
-            percent(d),
-            d.rms
-        );
+        let (largest, rms, range) = (d.largest, d.rms, of_range(d));
+        text += &format!("Output: off by up to {largest:.2e}{range}; {rms:.2e} on average.\n");
     }
     if let Some(same) = report.same_decisions {
         text += &format!("The same decision on {:.2} % of the rows.\n", 100.0 * same);

@@ -17,8 +17,25 @@ pub struct Calibration<'a> {
     pub x: &'a [f32],
     /// The steps of each row, if they are not all.
     pub lengths: Option<&'a [usize]>,
-    /// The right class of every row of the output, `[T, B]` or `[B]`, if it is known.
-    pub labels: Option<&'a [i32]>,
+    /// The right class of every row of the output, `[T, B]` or `[B]`, if it is known: the shape, and
+    /// the classes. Negative ones are left out.
+    pub labels: Option<(&'a [usize], &'a [i32])>,
+}
+
+impl Calibration<'_> {
+    /// Of values of every step and row, those within the rows' lengths; others as they are.
+    fn within<T: Copy>(&self, values: Vec<T>, width: usize) -> Vec<T> {
+        let Extent { steps, batch } = self.extent;
+        let Some(lengths) = self
+            .lengths
+            .filter(|_| values.len() == steps * batch * width)
+        else {
+            return values;
+        };
+        let rows = values.chunks(width.max(1)).enumerate();
+        let active = rows.filter(|(row, _)| row / batch < lengths[row % batch]);
+        active.flat_map(|(_, row)| row.iter().copied()).collect()
+    }
 }
 
 /// A layer that was stored anew.
@@ -81,10 +98,11 @@ pub fn quantize(
     };
     let mut rest = &model.params[..];
     let mut layers = Vec::new();
-    let is_narrow =
-        |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
-    if let Some(stage) = model.stages.iter().find(|stage| is_narrow(&stage.stage)) {
-        let got = format!("{}, whose weights are stored in fewer already", stage.name);
+    if let Some(stage) = model.stages.iter().find(|stage| stage.stage.is_narrow()) {
+        let got = format!(
+            "{}, whose weights are stored in fewer bits already",
+            stage.name
+        );
         return Err(Error::setting("model", "weights of f32", got));
     }
     for (index, stage) in model.stages.iter().enumerate() {
@@ -102,12 +120,20 @@ pub fn quantize(
             .map(|data| Measured::of(model, index, lstm, data))
             .transpose()?;
         let range = match (&measured, storage) {
+            (Some(measured), Storage::Int8) if measured.range == 0.0 => {
+                let known = known_range(model, index).ok().filter(|&range| range > 0.0);
+                Some(known.ok_or_else(|| {
+                    let got = format!("only zeros as inputs of {}", stage.name);
+                    Error::setting("calibrate", "inputs that are not all zero", got)
+                })?)
+            }
             (Some(measured), _) => Some(measured.range),
             (None, Storage::Int8) => Some(known_range(model, index)?),
             (None, _) => None,
         };
         let to = Stage::Lstm(LstmStage { storage, ..lstm });
-        let range_of_pack = range.unwrap_or(1.0).max(f32::MIN_POSITIVE);
+        // Half precision has no range.
+        let range_of_pack = range.filter(|_| storage == Storage::Int8).unwrap_or(1.0);
         let (words, weights) = pack(&lstm, storage, own, range_of_pack, measured.as_ref())
             .map_err(|problem| {
                 Error::setting(
@@ -150,27 +176,14 @@ pub fn quantize(
         );
         report.output = Some(difference(&exact, &got));
         let width = Runner::new(model)?.outputs();
-        if let Some(decide) = decision(model, width) {
+        if let Some(decide) = decision(model, width, data.labels.is_some()) {
             let decisions = |y: &[f32]| y.chunks(width).map(decide).collect::<Vec<_>>();
             let (exact, got) = (decisions(&exact), decisions(&got));
-            report.same_decisions = Some(share(exact.iter().zip(&got).map(|(a, b)| a == b)));
-            if let Some(labels) = data.labels {
-                if labels.len() != exact.len() {
-                    let expected =
-                        format!("{} labels, one for each row of the output", exact.len());
-                    return Err(Error::setting(
-                        "calibrate",
-                        expected,
-                        labels.len().to_string(),
-                    ));
-                }
-                let right = |decisions: &[usize]| {
-                    share(decisions.iter().zip(labels).map(|(&got, &label)| {
-                        usize::try_from(label).is_ok_and(|label| label == got)
-                    }))
-                };
-                report.accuracy = Some([right(&exact), right(&got)]);
-            }
+            report.same_decisions = share(exact.iter().zip(&got).map(|(a, b)| a == b));
+            report.accuracy = accuracy(data, &exact, &got)?;
+        } else if data.labels.is_some() {
+            let got = "labels of an output that is neither of classes nor a probability";
+            return Err(Error::setting("calibrate", "no labels", got));
         }
     }
     Ok((after, report))
@@ -280,11 +293,12 @@ fn before(model: &ChainModel, stages: usize) -> Before {
 }
 
 impl Before {
-    /// What comes out of them.
+    /// What comes out of them, within the rows' lengths.
     fn run(&self, data: Calibration) -> Result<Vec<f32>, Error> {
         let mut runner = Runner::new(&self.0)?;
         let mut state = runner.start(data.extent.batch)?;
-        runner.run_rows(data.extent, data.lengths, data.x, &mut state)
+        let y = runner.run_rows(data.extent, data.lengths, data.x, &mut state)?;
+        Ok(data.within(y, runner.outputs()))
     }
 }
 
@@ -294,7 +308,11 @@ fn largest(values: &[f32]) -> f32 {
 
 fn difference(exact: &[f32], got: &[f32]) -> Difference {
     let each = || exact.iter().zip(got).map(|(a, b)| f64::from(a - b));
-    let largest = each().fold(0.0, |most: f64, d| most.max(d.abs()));
+    // NaN is the largest.
+    let largest = each().fold(
+        0.0,
+        |most: f64, d| if d.abs() <= most { most } else { d.abs() },
+    );
     let squares: f64 = each().map(|d| d * d).sum();
     let (least, most) = exact
         .iter()
@@ -336,23 +354,52 @@ fn known_range(model: &ChainModel, index: usize) -> Result<f32, Error> {
     })
 }
 
-/// What decides a row of the output, if it is of classes or one probability.
-fn decision(model: &ChainModel, width: usize) -> Option<fn(&[f32]) -> usize> {
-    if width > 1 {
-        return Some(|row| {
-            let largest = row
-                .iter()
-                .enumerate()
-                .max_by(|(_, a), (_, b)| a.total_cmp(b));
-            largest.map_or(0, |(class, _)| class)
-        });
+/// What decides a row of the output, if it is of classes or one probability: behind a softmax or a
+/// sigmoid, or where there are labels.
+fn decision(model: &ChainModel, width: usize, labelled: bool) -> Option<fn(&[f32]) -> usize> {
+    let last = model.stages.last().map(|stage| stage.stage);
+    match (last, width) {
+        (Some(Stage::Activation(Activation::Sigmoid)), 1) => {
+            Some(|row| usize::from(row.iter().any(|&p| p > 0.5)))
+        }
+        (Some(Stage::Activation(Activation::Softmax)), 2..) => Some(largest_class),
+        (_, 2..) if labelled => Some(largest_class),
+        _ => None,
     }
-    let last = model.stages.last()?;
-    matches!(last.stage, Stage::Activation(Activation::Sigmoid))
-        .then_some(|row| usize::from(row.iter().any(|&p| p > 0.5)))
 }
 
-fn share(each: impl ExactSizeIterator<Item = bool>) -> f64 {
-    let all = each.len().max(1);
-    each.filter(|&same| same).count() as f64 / all as f64
+fn largest_class(row: &[f32]) -> usize {
+    let each = row.iter().enumerate();
+    let largest = each.max_by(|(_, a), (_, b)| a.total_cmp(b));
+    largest.map_or(0, |(class, _)| class)
+}
+
+/// The share of rows that are decided as the labels say: before, and after.
+fn accuracy(data: Calibration, exact: &[usize], got: &[usize]) -> Result<Option<[f64; 2]>, Error> {
+    let Some((shape, labels)) = data.labels else {
+        return Ok(None);
+    };
+    let Extent { steps, batch } = data.extent;
+    let labels = data.within(labels.to_vec(), 1);
+    if !(shape == [steps, batch] || shape == [batch]) || labels.len() != exact.len() {
+        let rows = exact.len();
+        let expected = format!("labels [T, B] or [B], one for each of {rows} rows of the output");
+        return Err(Error::setting("calibrate", expected, format!("{shape:?}")));
+    }
+    let right = |decisions: &[usize]| {
+        let known = decisions.iter().zip(&labels);
+        let known = known.filter_map(|(&got, &label)| Some((got, usize::try_from(label).ok()?)));
+        share(known.map(|(got, label)| got == label))
+    };
+    Ok(right(exact)
+        .zip(right(got))
+        .map(|(before, after)| [before, after]))
+}
+
+/// None of nothing.
+fn share(each: impl Iterator<Item = bool>) -> Option<f64> {
+    let (all, same) = each.fold((0usize, 0usize), |(all, same), is| {
+        (all + 1, same + usize::from(is))
+    });
+    (all > 0).then(|| same as f64 / all as f64)
 }

@@ -88,7 +88,7 @@ impl From<ArgumentError> for Status {
             ArgumentError::Zero { .. } => Self::Zero,
             ArgumentError::Label { .. } => Self::Label,
             ArgumentError::NoHead => Self::NoHead,
-            ArgumentError::NotFinite { .. } => Self::NotFinite,
+            ArgumentError::NotFinite { .. } | ArgumentError::Words => Self::NotFinite,
             ArgumentError::NotPositive { .. } => Self::NotPositive,
         }
     }

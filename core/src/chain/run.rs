@@ -10,7 +10,7 @@ use crate::error::{ArgumentError, check_len, check_lens};
 use crate::layout::split::{copy_prefix, div_or_zero, exact_chunks, exact_chunks_rev, take};
 use crate::layout::{Cut, Extent, NetworkShape};
 use crate::model::Model;
-use crate::narrow::{NarrowLayer, Storage};
+use crate::narrow::NarrowLayer;
 use crate::simd::dispatch;
 use crate::train::dense::forward_rows;
 use bytemuck::must_cast_slice;
@@ -99,8 +99,7 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// Refuses words of narrow layers that no [`NarrowLayer::pack`] wrote: with numbers that are not
-    /// finite, or sums of integers that may overflow.
+    /// [`NarrowLayer::check`] of every narrow layer.
     pub fn check_words(&self) -> Result<(), ArgumentError> {
         let mut params = self.params;
         for stage in self.stages {
@@ -108,7 +107,7 @@ impl<'a> Chain<'a> {
             let Stage::Lstm(lstm) = stage else { continue };
             for _ in 0..lstm.direction.count() {
                 let words = take(&mut own, lstm.direction_params_len());
-                if lstm.storage != Storage::F32 {
+                if lstm.is_narrow() {
                     let words = must_cast_slice(words);
                     NarrowLayer::new(lstm.layer, lstm.storage, words)?.check()?;
                 }
@@ -119,9 +118,7 @@ impl<'a> Chain<'a> {
 
     /// Refuses layers whose weights are stored in fewer bits.
     pub(super) fn check_f32(&self, what: &'static str) -> Result<(), ArgumentError> {
-        let narrow =
-            |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
-        match self.stages.iter().position(narrow) {
+        match self.stages.iter().position(Stage::is_narrow) {
             Some(index) => Err(ArgumentError::Stage { index, what }),
             None => Ok(()),
         }
@@ -561,7 +558,7 @@ impl Layer<'_> {
     ) -> Result<(), ArgumentError> {
         let (lstm, extent) = (self.lstm, self.extent);
         if let Some(narrow) = self.narrow
-            && lstm.storage != Storage::F32
+            && lstm.is_narrow()
         {
             return narrow(self, reversed, params, x, state, y, room);
         }

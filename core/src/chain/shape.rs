@@ -6,7 +6,7 @@ use super::train::training_lens;
 use crate::error::ArgumentError;
 use crate::layout::scratch::blocks;
 use crate::layout::{Extent, NetworkShape};
-use crate::narrow::{NarrowLayer, Storage};
+use crate::narrow::NarrowLayer;
 
 /// The lengths of the buffers of a [`Chain`](crate::Chain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,13 @@ pub(super) const fn lstm_room_len(stage: &LstmStage, extent: Extent) -> usize {
         .rows()
         .saturating_mul(4)
         .saturating_mul(stage.layer.hidden);
-    let own = match stage.storage {
-        Storage::F32 => max(
+    let own = if stage.is_narrow() {
+        NarrowLayer::scratch_for(stage.layer)
+    } else {
+        max(
             shape.scratch_len(extent),
             z.saturating_add(forward_room_len(stage, extent)),
-        ),
-        _ => NarrowLayer::scratch_for(stage.layer),
+        )
     };
     let (reversed, apart) = apart_lens(stage, extent);
     own.saturating_add(reversed).saturating_add(apart)

@@ -176,9 +176,14 @@ impl LstmStage {
         }
     }
 
+    /// Whether its weights are stored in fewer bits.
+    pub const fn is_narrow(&self) -> bool {
+        !matches!(self.storage, Storage::F32)
+    }
+
     /// What is wrong with it, if anything is.
     pub(super) fn problem(&self) -> Option<&'static str> {
-        if self.storage != Storage::F32 && !self.cell.is_plain() {
+        if self.is_narrow() && !self.cell.is_plain() {
             return Some("a plain cell for weights of fewer bits");
         }
         self.cell.problem()
@@ -194,7 +199,7 @@ impl LstmStage {
 
     /// The parameters of one direction.
     pub const fn direction_params_len(&self) -> usize {
-        if !matches!(self.storage, Storage::F32) {
+        if self.is_narrow() {
             return self.storage.words_len(self.layer);
         }
         let LayerShape { inputs, hidden } = self.layer;
@@ -295,6 +300,11 @@ impl Stage {
             Self::Flatten { steps } => before.saturating_mul(*steps),
             _ => before,
         }
+    }
+
+    /// Whether it is a layer whose weights are stored in fewer bits.
+    pub const fn is_narrow(&self) -> bool {
+        matches!(self, Self::Lstm(stage) if stage.is_narrow())
     }
 
     /// Whether as many steps come out as went in.

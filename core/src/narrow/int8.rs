@@ -45,7 +45,7 @@ pub struct Row<'a> {
 pub(super) const fn scratch_len(shape: LayerShape) -> usize {
     let LayerShape { inputs, hidden } = shape;
     let longest = if inputs > hidden { inputs } else { hidden };
-    let pairs = inputs.div_ceil(2) + hidden.div_ceil(2);
+    let pairs = inputs.div_ceil(2).saturating_add(hidden.div_ceil(2));
     hidden
         .saturating_mul(4)
         .saturating_add(longest)

@@ -16,8 +16,8 @@ use bytemuck::must_cast_slice;
 /// An LSTM layer for inference, with its weights stored in fewer bits: borrowed words, as a file, a
 /// `static` or [`pack`](Self::pack) has them.
 ///
-/// A stream through a layer of 64 units or more takes as long as its weights are read; half the bytes
-/// take less, and a quarter still less. The sizes are values, and with constants the
+/// A stream through a wide layer waits for its weights: half the bytes take less time, a quarter still
+/// less. The sizes are values, and with constants the
 /// compiler knows them.
 ///
 /// ```
@@ -102,14 +102,14 @@ impl<'a> NarrowLayer<'a> {
         self.storage
     }
 
-    /// Refuses words that [`pack`](Self::pack) does not write: with numbers that are not finite, or
-    /// integers whose sums may overflow. Words from a file of others are checked so; they are safe in
-    /// any case, but then do not have the same bits everywhere.
+    /// Refuses words with numbers that are not finite, or with integers whose sums could overflow, neither
+    /// of which [`pack`](Self::pack) writes. Check words from other sources: unchecked ones are memory-safe,
+    /// but may give different bits on different machines.
     pub fn check(&self) -> Result<(), ArgumentError> {
         if quantize::is_sound(self.shape, self.storage, self.words) {
             Ok(())
         } else {
-            Err(ArgumentError::NotFinite { what: "words" })
+            Err(ArgumentError::Words)
         }
     }
 
@@ -126,7 +126,8 @@ impl<'a> NarrowLayer<'a> {
     }
 
     /// One step of `batch` rows: `x` `[B, I]` is read, `state` (c `[B, H]`, then h `[B, H]`) advanced;
-    /// its second half is the output. `scratch` holds nothing of use after.
+    /// its second half is the output. `scratch` holds nothing of use after. With [`Storage::Int8`], a
+    /// hidden state that is given beyond ±1 counts as ±1, and NaN as 1.
     ///
     /// The `zigzag` of a stream lets every other step take the weights from their end, where
     /// they are still in the cache; it leaves no trace in the bits.
@@ -166,7 +167,9 @@ impl<'a> NarrowLayer<'a> {
             ("y", rows.saturating_mul(shape.hidden), y.len()),
             ("scratch", Self::scratch_for(self.shape), scratch.len()),
         ])?;
-        self.run_rows(extent, x, state, y, scratch, |_, _| true);
+        if rows > 0 {
+            self.run_rows(extent, x, state, y, scratch, |_, _| true);
+        }
         Ok(())
     }
 

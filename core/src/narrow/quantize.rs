@@ -101,7 +101,13 @@ pub(super) fn pack(
         Storage::F16 => half::MAX,
         Storage::Int8 => LARGEST_WEIGHT,
     };
-    let mut beyond = params.iter().enumerate().filter(|(_, v)| v.abs() > limit);
+    // Biases stay f32 beside halves.
+    let limited = match storage {
+        Storage::F16 => shape.kernel_len(),
+        _ => params.len(),
+    };
+    let each = params.iter().enumerate().take(limited);
+    let mut beyond = each.filter(|(_, v)| v.abs() > limit);
     if let Some((index, &value)) = beyond.next() {
         return Err(QuantizeError::TooLarge {
             index,
@@ -110,7 +116,7 @@ pub(super) fn pack(
         });
     }
     match storage {
-        Storage::F32 => words.copy_from_slice(must_cast_slice(params)),
+        Storage::F32 => copy_prefix(must_cast_slice_mut(words), params),
         Storage::F16 => pack_halves(shape, params, words),
         Storage::Int8 => pack_int8(shape, params, range, words)?,
     }

@@ -27,7 +27,7 @@ use crate::lstm::weights::PANEL_UNITS;
 pub enum Storage {
     /// As they were trained.
     F32,
-    /// Half precision: weights up to ±65,504, eleven bits of each.
+    /// Half precision: weights up to ±65,504, eleven bits of each; biases stay `f32`.
     F16,
     /// Integers from −127 to 127, with one scale for each kernel, gate and unit.
     Int8,
@@ -52,7 +52,8 @@ impl Storage {
             Self::F32 => layer.params_len(),
             Self::F16 => gates.saturating_add(rows.saturating_mul(gates / 2)),
             Self::Int8 => {
-                let rows = inputs.div_ceil(2) + hidden.div_ceil(2) + CONSTANT_ROWS;
+                let pairs = inputs.div_ceil(2).saturating_add(hidden.div_ceil(2));
+                let rows = pairs.saturating_add(CONSTANT_ROWS);
                 rows.saturating_mul(hidden.div_ceil(2).saturating_mul(4))
                     .saturating_add(FACTORS)
             }

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile};
 use crate::weights::{Start, Weights};
-use fused_lstm::{ArgumentError, Chain, Direction, LstmStage, Stage, Storage};
+use fused_lstm::{ArgumentError, Chain, Direction, LstmStage, Stage};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use text::{StageText, Text};
@@ -100,7 +100,7 @@ fn tensors_of(index: usize, stage: &Stage) -> Vec<(String, Vec<usize>)> {
             for direction in 0..lstm.direction.count() {
                 let prefix = if direction == 1 { "backward." } else { "" };
                 let name = |part: &str| name(&format!("{prefix}{part}"));
-                if lstm.storage != Storage::F32 {
+                if lstm.is_narrow() {
                     tensors.push((name(WORDS), vec![lstm.direction_params_len()]));
                     continue;
                 }

@@ -131,7 +131,7 @@ fn rust_stage(stage: &Stage, names: &mut Names) -> String {
     }
 }
 
-/// The type that takes a stream, one step after the other.
+/// The type that takes a stream, one step after the other; `CHAIN` makes a chain of the parameters.
 const STREAM: &str = "
 /// The lengths of the buffers of a step.
 pub const STEP: ChainLengths = Chain::lengths(INPUTS, &STAGES, Extent { steps: 1, batch: 1 });
@@ -152,7 +152,7 @@ impl Net {
     pub fn step(&mut self, x: &[f32; INPUTS]) -> Result<[f32; STEP.y], ArgumentError> {
         let mut y = [0.0; STEP.y];
         let one = Extent { steps: 1, batch: 1 };
-        let chain = Chain::new(INPUTS, &STAGES, &PARAMS)?;
+        let chain = CHAIN(INPUTS, &STAGES, &PARAMS)?;
         chain.run(one, None, x, &mut self.state, &mut y, &mut self.scratch)?;
         Ok(y)
     }
@@ -176,7 +176,7 @@ pub const fn lengths(steps: usize) -> ChainLengths {
 /// not matter. Their lengths are those of [`lengths`].
 pub fn run(steps: usize, x: &[f32], y: &mut [f32], scratch: &mut [f32]) -> Result<(), ArgumentError> {
     let mut state = STATE;
-    Chain::new(INPUTS, &STAGES, &PARAMS)?.run(
+    CHAIN(INPUTS, &STAGES, &PARAMS)?.run(
         Extent { steps, batch: 1 },
         None,
         x,
@@ -186,12 +186,6 @@ pub fn run(steps: usize, x: &[f32], y: &mut [f32], scratch: &mut [f32]) -> Resul
     )
 }
 ";
-
-/// Whether weights of some layer are stored in fewer bits.
-fn is_narrow(stages: &[Stage]) -> bool {
-    let narrow = |stage: &Stage| matches!(stage, Stage::Lstm(lstm) if lstm.storage != Storage::F32);
-    stages.iter().any(narrow)
-}
 
 /// The bits of numbers.
 fn words(values: &[f32]) -> Vec<String> {
@@ -222,7 +216,7 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
         None => format!("[0.0; {}]", lens.state),
     };
     let names: Vec<_> = names.into_iter().collect();
-    let (narrow, len) = (is_narrow(&kinds), model.params.len());
+    let (narrow, len) = (kinds.iter().any(Stage::is_narrow), model.params.len());
     let params = if narrow {
         let words = words(&model.params).join(", ");
         format!("/// Their parameters, bit by bit.\npub static PARAMS: [u32; {len}] = [{words}];\n")
@@ -245,14 +239,14 @@ pub(super) fn rust_file(model: &ChainModel) -> String {
         model.inputs,
         model.stages.len(),
         lens.state,
-        if narrow {
-            run.replace(
-                "Chain::new(INPUTS, &STAGES, &PARAMS)",
-                "Chain::of_words(INPUTS, &STAGES, &PARAMS)",
-            )
-        } else {
-            run.into()
-        },
+        run.replace(
+            "CHAIN",
+            if narrow {
+                "Chain::of_words"
+            } else {
+                "Chain::new"
+            }
+        ),
     )
 }
 
@@ -351,7 +345,7 @@ pub(super) fn c_header(model: &ChainModel, name: &str) -> String {
         let _ = writeln!(text, "    {{{}}},", c_stage(&stage.stage));
     }
     text += "};\n";
-    if is_narrow(&model.kinds()) {
+    if model.kinds().iter().any(Stage::is_narrow) {
         let _ = writeln!(
             text,
             "#define {upper}_PARAMS {}\nstatic const uint32_t {name}_words[{upper}_PARAMS] = {{",

@@ -4,7 +4,7 @@ use super::{Options, Output};
 use crate::Error;
 use crate::chain::{ChainModel, Runner, named, state_tensors_of};
 use crate::tensors::{NamedTensor, TensorFile};
-use fused_lstm::Extent;
+use fused_lstm::{Extent, Stage};
 use std::path::Path;
 
 /// Runs the chain on `x` `[T, B, I]`, or on the numbers `x` or `ids` `[T, B]` where it begins with a
@@ -95,22 +95,56 @@ pub struct Inputs {
     pub x: Vec<f32>,
     /// The steps of each row, if the file says them.
     pub lengths: Option<Vec<usize>>,
-    /// Classes, if the file has `labels`.
-    pub labels: Option<Vec<i32>>,
+    /// Classes, if the file has `labels`, and their shape.
+    pub labels: Option<(Vec<usize>, Vec<i32>)>,
 }
 
 impl Inputs {
     /// Reads a file by its content: safetensors, WAV, NPY or CSV. Of a reference as `verify` takes
-    /// them, the inputs are `ids`, `model.x`, `x` or `lstm.0.x`: the first that has the model's width.
-    pub fn read(path: &Path, model: &ChainModel) -> Result<Self, Error> {
-        let input = super::read::read(path, model.inputs)?.tensors;
-        let fits = |key: &&str| {
+    /// them, the inputs are those of the whole model, or `x` or `lstm.0.x` of a model that begins with
+    /// the layer: the first that has the model's width. They are time-major unless `batch_first`; those
+    /// of a reference with `model.y` are in the order with which the model is nearer to it.
+    pub fn read(path: &Path, model: &ChainModel, batch_first: bool) -> Result<Self, Error> {
+        let super::read::Input {
+            tensors: input,
+            sample_rate,
+        } = super::read::read(path, model.inputs)?;
+        if let (Some(expected), Some(got)) = (model.sample_rate, sample_rate)
+            && expected != f64::from(got)
+        {
+            let problem =
+                format!("expected {expected} samples a second, as the model has, got {got}");
+            return Err(Error::file(path, problem));
+        }
+        let is_lstm =
+            matches!(model.stages.first(), Some(stage) if matches!(stage.stage, Stage::Lstm(_)));
+        let whole = |key: &str| {
+            matches!(key, "ids" | "model.x" | "model.x0") || key.starts_with("model.x.")
+        };
+        let keys = input.keys().into_iter().filter(|key| whole(key));
+        let layer = ["x", "lstm.0.x", "lstm.0.X"]
+            .into_iter()
+            .filter(|&key| key == "x" || is_lstm);
+        let fits = |key: &String| {
             let shape = input.has(key).then(|| input.numbers(key).ok()).flatten();
             shape.is_some_and(|(shape, _)| extent_of(&shape, model.inputs).is_some())
         };
-        let keys = ["ids", "model.x", "x", "lstm.0.x", "lstm.0.X"];
-        let key = keys.into_iter().find(fits).unwrap_or("x");
-        let (extent, x) = read_key(model, &input, key, false)?;
+        let key = keys.chain(layer.map(String::from)).find(fits);
+        let key = key.as_deref().unwrap_or("x");
+        let (mut extent, mut x) = read_key(model, &input, key, batch_first)?;
+        if let Some((at, got)) = x.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(input.problem(format!(
+                "key {key}: expected finite numbers, got {got} at {at}"
+            )));
+        }
+        if whole(key) && !batch_first && input.has("model.y") {
+            let (_, y) = input.numbers("model.y")?;
+            let time = distance(model, extent, &x, &y, false);
+            let other = read_key(model, &input, key, true)?;
+            if distance(model, other.0, &other.1, &y, true) < time {
+                (extent, x) = other;
+            }
+        }
         let lengths = input.has("lengths").then(|| lengths(&input, extent));
         let labels = input.has("labels").then(|| input.i32_values("labels"));
         Ok(Self {
@@ -119,8 +153,31 @@ impl Inputs {
             lengths: lengths.transpose()?,
             labels: labels
                 .transpose()?
-                .map(|(_, labels)| labels.iter().collect()),
+                .map(|(shape, labels)| (shape.to_vec(), labels.iter().collect())),
         })
+    }
+}
+
+/// The largest difference of a run from an output, infinite if it cannot be compared.
+fn distance(model: &ChainModel, extent: Extent, x: &[f32], y: &[f32], batch_first: bool) -> f32 {
+    let run = || -> Result<Vec<f32>, Error> {
+        let mut runner = Runner::new(model)?;
+        let mut state = runner.start(extent.batch)?;
+        let got = runner.run(extent, x, &mut state)?;
+        let width = runner.outputs();
+        let steps = got.len() / (extent.batch * width).max(1);
+        Ok(if batch_first {
+            turned(&got, steps, extent.batch, width)
+        } else {
+            got
+        })
+    };
+    match run() {
+        Ok(got) if got.len() == y.len() => {
+            let each = got.iter().zip(y).map(|(a, b)| (a - b).abs());
+            each.fold(0.0, |most, d| if d <= most { most } else { d })
+        }
+        _ => f32::INFINITY,
     }
 }
 
