@@ -152,6 +152,11 @@ const fn most_rows<S: Simd>(full: bool) -> usize {
     }
 }
 
+/// The same of a step forward. Weights that are widened have streams of one row.
+const fn most_rows_of<S: Simd, W: Weight>(full: bool) -> usize {
+    if W::IS_F32 { most_rows::<S>(full) } else { 1 }
+}
+
 /// All rows of one vector of units, masked unless `FULL`.
 #[inline(always)]
 fn units<S: Simd, W: Weight, const FULL: bool, const INLINE: bool, const GATES: bool>(
@@ -159,18 +164,18 @@ fn units<S: Simd, W: Weight, const FULL: bool, const INLINE: bool, const GATES: 
     s: S,
     at: usize,
 ) {
-    let tiles = RowTiles::new(step.batch(), const { most_rows::<S>(FULL) });
+    let tiles = RowTiles::new(step.batch(), const { most_rows_of::<S, W>(FULL) });
     tiles.for_each(
         #[inline(always)]
         |row, rows| match rows {
             1 => tile::<S, W, 1, 1, FULL, INLINE, GATES>(step, s, row, at),
-            2 if const { most_rows::<S>(FULL) >= 2 } => {
+            2 if const { most_rows_of::<S, W>(FULL) >= 2 } => {
                 tile::<S, W, 2, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
-            3 if const { most_rows::<S>(FULL) >= 3 } => {
+            3 if const { most_rows_of::<S, W>(FULL) >= 3 } => {
                 tile::<S, W, 3, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
-            4 if const { most_rows::<S>(FULL) >= 4 } => {
+            4 if const { most_rows_of::<S, W>(FULL) >= 4 } => {
                 tile::<S, W, 4, 1, FULL, INLINE, GATES>(step, s, row, at);
             }
             _ => {}
