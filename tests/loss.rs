@@ -1,10 +1,12 @@
 //! The losses and the training steps on them: rows that do not count, and long sums, against
 //! the oracle.
 
-use fused_lstm::loss::{self, IGNORE};
+use fused_lstm::loss::{self, IGNORE, Weighting};
 use fused_lstm::{
-    ArgumentError, Classifier, Extent, Flat, LossGradient, Lstm, LstmState, Model, NetworkShape,
+    ArgumentError, Buffers, Classifier, Extent, Flat, LossGradient, Lstm, LstmState, Model,
+    Network, NetworkShape, Stack,
 };
+use fused_lstm_tests::golden::{Golden, assert_close};
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
 use fused_lstm_tests::random::Random;
@@ -386,6 +388,329 @@ fn wrong_masks_and_targets_are_refused() {
     assert_eq!(with(&[], &[true; 4]), length("targets", 12, 0));
     let none = with_x(Extent { steps: 0, batch: 2 }, &[], &[], &[]);
     assert_eq!(none, Err(ArgumentError::Zero { what: "targets" }));
+}
+
+/// Huber's loss and its gradient, in `f64`.
+fn huber_oracle(y: &[f32], target: &[f32], counts: &[bool], delta: f64) -> (f64, Vec<f32>) {
+    let n = counts.iter().filter(|&&counts| counts).count() as f64;
+    let (mut loss, mut d) = (0.0, Vec::new());
+    for ((y, t), counts) in y.iter().zip(target).zip(counts) {
+        let e = f64::from(*y) - f64::from(*t);
+        let (own, slope) = if e.abs() <= delta {
+            (0.5 * e * e, e)
+        } else {
+            (delta * (e.abs() - 0.5 * delta), delta * e.signum())
+        };
+        loss += if *counts { own / n } else { 0.0 };
+        d.push(if *counts { (slope / n) as f32 } else { 0.0 });
+    }
+    (loss, d)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(fused_lstm_tests::random::cases(64)))]
+
+    #[test]
+    fn huber_is_the_oracle(
+        rows in 1usize..60,
+        width in 1usize..5,
+        delta in prop_oneof![0.05f32..2.0, Just(f32::INFINITY)],
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let len = rows * width;
+        let (y, mut target) = (random.vec(len, 1.5), random.vec(len, 1.5));
+        let mask: Vec<bool> = (0..rows).map(|_| random.unit() < 0.7).collect();
+        let each: Vec<bool> = mask.iter().flat_map(|&counts| vec![counts; width]).collect();
+        let (want, dwant) = huber_oracle(&y, &target, &vec![true; len], f64::from(delta));
+        let (want_masked, dwant_masked) = huber_oracle(&y, &target, &each, f64::from(delta));
+        same_bits_at_each_level(|| {
+            let mut d = vec![f32::NAN; len];
+            let got = loss::huber(&y, &target, delta, &mut d).unwrap();
+            assert!((f64::from(got) - want).abs() < 1e-6, "{got}, not {want}");
+            assert_close("dy", &d, &dwant, 1e-6);
+            let mut same = vec![f32::NAN; len];
+            let all = loss::masked_huber(width, &y, &target, &vec![true; rows], delta, &mut same);
+            assert_eq!((all.unwrap().to_bits(), bits(&same)), (got.to_bits(), bits(&d)));
+            d.push(got);
+            d
+        });
+        for (target, _) in target.iter_mut().zip(&each).filter(|(_, counts)| !**counts) {
+            *target = f32::NAN;
+        }
+        let mut d = vec![f32::NAN; len];
+        let got = loss::masked_huber(width, &y, &target, &mask, delta, &mut d).unwrap();
+        assert!((f64::from(got) - want_masked).abs() < 1e-6, "{got}, not {want_masked}");
+        assert_close("dy", &d, &dwant_masked, 1e-6);
+    }
+
+    /// Weighted rows are the sum of their classes' cross-entropies.
+    #[test]
+    fn weighted_entropy_is_the_oracle(
+        rows in 1usize..60,
+        classes in 1usize..7,
+        smoothing in prop_oneof![Just(0.0f32), 0.0f32..=1.0],
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let logits = random.vec(rows * classes, 4.0);
+        let labels: Vec<u32> = (0..rows)
+            .map(|_| {
+                let label = (random.unit() * classes as f32) as u32;
+                if random.unit() < 0.8 { label } else { IGNORE }
+            })
+            .collect();
+        let weights: Vec<f32> = (0..classes).map(|_| (2.0 * random.unit() - 0.5).max(0.0)).collect();
+        let weighting = Weighting { class_weights: Some(&weights), smoothing };
+        let all: f64 = labels
+            .iter()
+            .filter_map(|&label| weights.get(label as usize))
+            .map(|&w| f64::from(w))
+            .sum();
+        let (mut want, mut dwant) = (0.0, Vec::new());
+        for (z, &label) in logits.chunks(classes).zip(&labels) {
+            let sum: f64 = z.iter().map(|&z| f64::from(z).exp()).sum();
+            let q = |class: usize| {
+                let hit = f64::from(u8::from(class == label as usize));
+                let smoothing = f64::from(smoothing);
+                let share = (1.0 - smoothing) * hit + smoothing / classes as f64;
+                if label == IGNORE || all == 0.0 { 0.0 } else { f64::from(weights[class]) * share / all }
+            };
+            let total: f64 = (0..classes).map(q).sum();
+            for (class, &z) in z.iter().enumerate() {
+                want -= q(class) * (f64::from(z) - sum.ln());
+                dwant.push((f64::from(z).exp() / sum * total - q(class)) as f32);
+            }
+        }
+        same_bits_at_each_level(|| {
+            let (mut p, mut d) = (logits.clone(), vec![f32::NAN; logits.len()]);
+            let got = loss::weighted_softmax_cross_entropy(classes, &mut p, &labels, weighting, &mut d);
+            let got = got.unwrap();
+            assert!((f64::from(got) - want).abs() < 1e-5 * (1.0 + want), "{got}, not {want}");
+            assert_close("dlogits", &d, &dwant, 2e-6);
+            let mut softmax = logits.clone();
+            loss::softmax(classes, &mut softmax).unwrap();
+            assert_eq!(bits(&p), bits(&softmax));
+            d.push(got);
+            d
+        });
+    }
+}
+
+/// PyTorch's `cross_entropy` with `weight`, `label_smoothing` and `ignore_index`.
+#[test]
+fn pytorch_weighted_entropy() {
+    let golden = Golden::open("loss_weighted");
+    let labels: Vec<u32> = golden.i32("labels").iter().map(|&l| l as u32).collect();
+    let weights = golden.f32("weights");
+    for (name, class_weights, smoothing) in [
+        ("weights", Some(&weights[..]), 0.0),
+        ("smoothing", None, 0.15),
+        ("both", Some(&weights[..]), 0.15),
+    ] {
+        let weighting = Weighting {
+            class_weights,
+            smoothing,
+        };
+        each_level(|level| {
+            let (mut z, mut d) = (golden.f32("logits"), [f32::NAN; 28]);
+            let got = loss::weighted_softmax_cross_entropy(4, &mut z, &labels, weighting, &mut d);
+            let what = format!("{name} at {level}");
+            assert_close(
+                &what,
+                &[got.unwrap()],
+                &golden.f32(&format!("{name}.loss")),
+                5e-7,
+            );
+            assert_close(&what, &d, &golden.f32(&format!("{name}.grad")), 2e-7);
+        });
+    }
+}
+
+#[test]
+fn wrong_deltas_and_weightings_are_refused() {
+    for delta in [0.0, -1.0, f32::NAN] {
+        let got = loss::huber(&[1.0], &[0.0], delta, &mut [0.0]);
+        assert_eq!(got, Err(ArgumentError::NotPositive { what: "delta" }));
+    }
+    let got = loss::huber(&[], &[], 1.0, &mut []);
+    assert_eq!(got, Err(ArgumentError::Zero { what: "y" }));
+    let got = loss::masked_huber(0, &[], &[], &[], 1.0, &mut []);
+    assert_eq!(got, Err(ArgumentError::Zero { what: "outputs" }));
+    let with = |class_weights: Option<&[f32]>, smoothing| {
+        let weighting = Weighting {
+            class_weights,
+            smoothing,
+        };
+        let (z, d) = (&mut [0.0; 2], &mut [0.0; 2]);
+        loss::weighted_softmax_cross_entropy(2, z, &[1], weighting, d)
+    };
+    let range =
+        |what| move |error| matches!(error, ArgumentError::Range { what: own, .. } if own == what);
+    for smoothing in [-0.1, 1.1, f32::NAN] {
+        assert!(with(None, smoothing).is_err_and(range("smoothing")));
+    }
+    for weight in [-0.1, f32::INFINITY, f32::NAN] {
+        assert!(with(Some(&[1.0, weight]), 0.0).is_err_and(range("class_weights")));
+    }
+    let error = with(Some(&[1.0]), 0.0).unwrap_err();
+    assert_eq!(error.to_string(), "class_weights: expected 2 values, got 1");
+    // Nothing that counts has a weight.
+    assert_eq!(with(Some(&[1.0, 0.0]), 0.1), Ok(0.0));
+}
+
+/// The two losses that are built in, given as a loss of the caller's; and one that is refused.
+#[test]
+fn any_loss_gives_the_same_step() {
+    let extent = Extent { steps: 3, batch: 2 };
+    let mut random = Random(9);
+    let (x, labels) = (random.vec(12, 1.0), [0, 2, IGNORE, 1, 2, IGNORE]);
+    let targets = random.vec(18, 1.0);
+    for classes in [Some(3), None] {
+        let shape = NetworkShape::new(2, &[4, 3]).with_classes(classes);
+        let params = random.vec(shape.params_len(), 0.7);
+        let start = random.vec(shape.state_len(2), 0.7);
+        let lens = shape.lengths(extent);
+        let aims = [Aim::Targets(&targets, None), Aim::Labels(&labels)];
+        for aim in aims.into_iter().take(classes.map_or(1, |_| 2)) {
+            let task = Task {
+                shape,
+                extent,
+                params: &params,
+                x: &x,
+                state: &start,
+                aim,
+            };
+            each_level(|_| {
+                let want = task.run().unwrap();
+                let model = Model::new(shape, &params).unwrap();
+                let run =
+                    |loss: &mut dyn FnMut(&mut [f32], &mut [f32]) -> Result<f32, ArgumentError>| {
+                        let (mut state, mut gradients) = (start.clone(), vec![0.0; lens.params]);
+                        let mut outputs = vec![f32::NAN; lens.outputs];
+                        let buffers = LossGradient {
+                            x: &x,
+                            state: &mut state,
+                            gradients: &mut gradients,
+                            outputs: &mut outputs,
+                            cache: &mut vec![f32::NAN; lens.cache],
+                            workspace: &mut vec![f32::NAN; lens.workspace],
+                        };
+                        let loss = model.gradient_of(extent, loss, buffers);
+                        (
+                            loss,
+                            Done {
+                                loss: 0.0,
+                                gradients,
+                                outputs,
+                                state,
+                            },
+                        )
+                    };
+                let (loss, done) = run(&mut |y, dy| match aim {
+                    Aim::Labels(labels) => loss::softmax_cross_entropy(3, y, labels, dy),
+                    Aim::Targets(targets, _) => loss::mean_squared_error(y, targets, dy),
+                });
+                let done = Done {
+                    loss: loss.unwrap(),
+                    ..done
+                };
+                assert_eq!(done.bits(), want.bits());
+
+                let refused = ArgumentError::Zero { what: "y" };
+                let (loss, done) = run(&mut |_, dy| {
+                    assert!(dy.iter().all(|d| d.to_bits() == 0));
+                    Err(refused)
+                });
+                assert_eq!(loss, Err(refused));
+                assert_eq!(bits(&done.state), bits(&want.state));
+                assert!(done.gradients.iter().all(|&g| g == 0.0));
+                // A loss that writes no gradient.
+                let (loss, done) = run(&mut |_, _| Ok(7.0));
+                assert_eq!(loss, Ok(7.0));
+                assert!(done.gradients.iter().all(|&g| g == 0.0));
+            });
+        }
+    }
+}
+
+/// Huber's loss at the last step, with sizes as types and at run time.
+#[test]
+fn both_apis_take_any_loss() {
+    type Layers = Stack<Lstm<2, 5>, Lstm<5, 3>>;
+    type Net = Classifier<Layers, 3, 2>;
+    let mut random = Random(5);
+    let net = Net::glorot_uniform(|| random.unit());
+    let x: [[[f32; 2]; 2]; 3] = std::array::from_fn(|_| [[random.unit(); 2]; 2]);
+    let targets = [0.3, -0.7, 0.1, 0.9];
+    let y_targets = [0.3, -0.7, 0.1, 0.9, 0.2, -0.3];
+    let extent = Extent { steps: 3, batch: 2 };
+    let layers = NetworkShape::new(2, &[5, 3]);
+    let at_run_time = |shape: NetworkShape, params: &[f32], targets: &[f32]| {
+        let lens = shape.lengths(extent);
+        let (mut state, mut gradients) = (vec![0.0; lens.state], vec![0.0; lens.params]);
+        let mut outputs = vec![f32::NAN; lens.outputs];
+        let last = lens.outputs - targets.len();
+        let buffers = LossGradient {
+            x: x.as_flat(),
+            state: &mut state,
+            gradients: &mut gradients,
+            outputs: &mut outputs,
+            cache: &mut vec![f32::NAN; lens.cache],
+            workspace: &mut vec![f32::NAN; lens.workspace],
+        };
+        let loss = Model::new(shape, params)
+            .unwrap()
+            .gradient_of(
+                extent,
+                |y, dy| loss::huber(&y[last..], targets, 0.5, &mut dy[last..]),
+                buffers,
+            )
+            .unwrap();
+        Done {
+            loss,
+            gradients,
+            outputs,
+            state,
+        }
+    };
+    each_level(|_| {
+        let mut state = <Layers as Buffers>::State::<2>::ZERO;
+        let (mut gradients, mut y) = (Net::ZERO, [[[f32::NAN; 2]; 2]; 3]);
+        let (cache, work) = (&mut Flat::zero(), &mut Flat::zero());
+        let last = |y: &mut [[[f32; 2]; 2]; 3], dy: &mut [[[f32; 2]; 2]; 3]| {
+            loss::huber(y[2].as_flat(), &targets, 0.5, dy[2].as_flat_mut())
+        };
+        let loss = net.gradient_of(&x, last, &mut state, &mut gradients, &mut y, cache, work);
+        let fixed = Done {
+            loss: loss.unwrap(),
+            gradients: gradients.as_flat().to_vec(),
+            outputs: y.as_flat().to_vec(),
+            state: state.as_flat().to_vec(),
+        };
+        let want = at_run_time(layers.with_head(2), net.as_flat(), &targets);
+        assert!(want.loss > 0.0 && want.gradients.iter().any(|&g| g != 0.0));
+        assert_eq!(fixed.bits(), want.bits());
+
+        let mut state = <Layers as Buffers>::State::<2>::ZERO;
+        let (mut gradients, mut dy) = (Layers::ZERO, [[[f32::NAN; 3]; 2]; 3]);
+        let (cache, work) = (&mut Flat::zero(), &mut Flat::zero());
+        let mut outputs = Vec::new();
+        let last = |y: &[[[f32; 3]; 2]; 3], dy: &mut [[[f32; 3]; 2]; 3]| {
+            outputs = y.as_flat().to_vec();
+            loss::huber(y[2].as_flat(), &y_targets, 0.5, dy[2].as_flat_mut())
+        };
+        let own = &net.lstm;
+        let loss = own.gradient_of(&x, last, &mut state, &mut gradients, &mut dy, cache, work);
+        let fixed = Done {
+            loss: loss.unwrap(),
+            gradients: gradients.as_flat().to_vec(),
+            outputs,
+            state: state.as_flat().to_vec(),
+        };
+        let want = at_run_time(layers, own.as_flat(), &y_targets);
+        assert_eq!(fixed.bits(), want.bits());
+    });
 }
 
 /// The relative errors of the mean losses over so many rows.

@@ -238,3 +238,21 @@ fn learning_rates_that_are_not_finite_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_learning_rate_of_its_own_for_an_update() {
+    const SGD: Optimizer = Optimizer::Sgd(Sgd::new(9.0)).with_learning_rate(0.25);
+    assert_eq!(SGD, Optimizer::Sgd(Sgd::new(0.25)));
+    let each = |rate| {
+        [
+            Optimizer::Sgd(Sgd::new(rate)),
+            Optimizer::Momentum(Momentum::new(rate, 0.9).nesterov()),
+            Optimizer::Adagrad(Adagrad::tensorflow(rate)),
+            Optimizer::Adam(Adam::pytorch_adamw(rate)),
+            Optimizer::RmsProp(RmsProp::pytorch(rate)),
+        ]
+    };
+    for (one, other) in each(0.1).into_iter().zip(each(0.7)) {
+        assert_eq!(one.with_learning_rate(0.7), other);
+    }
+}

@@ -95,6 +95,13 @@ pub enum ArgumentError {
         /// The argument's name.
         what: &'static str,
     },
+    /// A number is not in the range that it must be in, or is NaN.
+    Range {
+        /// The argument's name.
+        what: &'static str,
+        /// What it must be.
+        range: &'static str,
+    },
 }
 
 impl fmt::Display for ArgumentError {
@@ -146,6 +153,7 @@ impl fmt::Display for ArgumentError {
                 "words: expected those of packed weights, got numbers that are not finite or too large",
             ),
             Self::NotPositive { what } => write!(f, "{what}: expected a number above 0"),
+            Self::Range { what, range } => write!(f, "{what}: expected {range}"),
         }
     }
 }

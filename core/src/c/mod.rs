@@ -89,7 +89,7 @@ impl From<ArgumentError> for Status {
             ArgumentError::Label { .. } => Self::Label,
             ArgumentError::NoHead => Self::NoHead,
             ArgumentError::NotFinite { .. } | ArgumentError::Words => Self::NotFinite,
-            ArgumentError::NotPositive { .. } => Self::NotPositive,
+            ArgumentError::NotPositive { .. } | ArgumentError::Range { .. } => Self::NotPositive,
         }
     }
 }

@@ -139,7 +139,7 @@ pub struct Classifier<N, const H: usize, const C: usize> {
     pub dense: Dense<H, C>,
 }
 
-/// Room for [`Classifier::loss_gradient`]; `W` is the layers' own.
+/// Room for [`Classifier::loss_gradient`] and [`Classifier::gradient_of`]; `W` is the layers' own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassifierWorkspace<W, const T: usize, const B: usize, const H: usize, const C: usize> {
@@ -256,5 +256,80 @@ impl<N: Network, const H: usize, const C: usize> Classifier<N, H, C> {
             self.lstm.backward_with::<_, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
             loss
         }))
+    }
+
+    /// Forward, a loss of the caller's, and backward: the training step of any loss. Gives what the
+    /// loss gives.
+    ///
+    /// `loss` gets the head's outputs and zeros, which it replaces by the gradient of what it
+    /// returns; rows that it leaves alone do not count. It may change the outputs, as a softmax does.
+    /// All else is as in [`loss_gradient`](Self::loss_gradient), with the same bits if the loss is. If
+    /// the loss is refused, so is the step: the state has advanced then, the gradients are untouched.
+    ///
+    /// ```
+    /// use fused_lstm::loss::huber;
+    /// use fused_lstm::{Classifier, Flat, Lstm};
+    ///
+    /// type Net = Classifier<Lstm<1, 4>, 4, 2>;
+    /// let (mut gradients, mut y) = (Net::ZERO, [[[0.0; 2]; 2]; 3]);
+    /// // Huber's loss of the last of 3 steps of 2 rows.
+    /// let targets = [[0.5, -3.0]; 2];
+    /// let loss = Net::ZERO.gradient_of(
+    ///     &[[[1.0]; 2]; 3],
+    ///     |y, dy| huber(y[2].as_flat(), targets.as_flat(), 1.0, dy[2].as_flat_mut()),
+    ///     &mut Flat::zero(),
+    ///     &mut gradients,
+    ///     &mut y,
+    ///     &mut Flat::zero(),
+    ///     &mut Flat::zero(),
+    /// )?;
+    /// assert_eq!(loss, (0.125 + 2.5) / 2.0);
+    /// assert_eq!(gradients.dense.bias, [-0.25, 0.5]);
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
+    /// ```
+    pub fn gradient_of<const T: usize, const B: usize>(
+        &self,
+        x: &N::Input<T, B>,
+        loss: impl FnOnce(
+            &mut [[[f32; C]; B]; T],
+            &mut [[[f32; C]; B]; T],
+        ) -> Result<f32, ArgumentError>,
+        state: &mut N::State<B>,
+        gradients: &mut Self,
+        outputs: &mut [[[f32; C]; B]; T],
+        cache: &mut N::Cache<T, B>,
+        workspace: &mut ClassifierWorkspace<N::Workspace<T, B>, T, B, H, C>,
+    ) -> Result<f32, ArgumentError> {
+        const { Self::FITS };
+        let (shape, rows) = (Dense::<H, C>::SHAPE, T * B);
+        let (own, to) = (&mut *cache, &mut *outputs);
+        dispatch!(s => {
+            self.lstm.forward_with::<_, T, B>(s, x.as_flat(), state, own);
+            let (y, to) = (N::output(own).as_flat(), to.as_flat_mut());
+            forward_rows(s, shape, rows, self.dense.as_flat(), y, to, &mut []);
+        });
+        let ClassifierWorkspace {
+            lstm,
+            dy,
+            dlogits,
+            transposed,
+        } = workspace;
+        dlogits.as_flat_mut().fill(0.0);
+        let loss = loss(outputs, dlogits)?;
+        dispatch!(s => {
+            let (x, dy) = (x.as_flat(), dy.as_flat_mut());
+            let (dstate, dlstm) = (&mut N::State::<B>::zero(), &mut gradients.lstm);
+            let args = dense::Backward {
+                params: self.dense.as_flat(),
+                x: N::output(cache).as_flat(),
+                dy: dlogits.as_flat(),
+                gradients: gradients.dense.as_flat_mut(),
+                dx: &mut *dy,
+                workspace: transposed.as_flat_mut(),
+            };
+            backward_rows(s, shape, rows, args, &mut []);
+            self.lstm.backward_with::<_, T, B>(s, x, dy, dstate, cache, dlstm, None, lstm);
+        });
+        Ok(loss)
     }
 }

@@ -6,6 +6,7 @@
 //! bits come out.
 
 use super::layers::Layers;
+use crate::error::ArgumentError;
 use crate::layout::flat::Flat;
 use crate::simd::{dispatch, dispatch_inline};
 use core::fmt;
@@ -154,6 +155,53 @@ pub trait Network: Buffers + Layers {
             let (x, dy, dx) = (x.as_flat(), dy.as_flat(), dx.map(|dx| dx.as_flat_mut()));
             self.backward_with::<_, T, B>(s, x, dy, dstate, cache, gradients, dx, workspace);
         });
+    }
+
+    /// Forward, a loss of the caller's, and backward: the training step of layers without a head.
+    /// Gives what the loss gives.
+    ///
+    /// `loss` gets the outputs and zeros in `dy`, which it replaces by the gradient of what it returns;
+    /// rows that it leaves alone do not count. `state` is advanced, `gradients` accumulated to; `dy`
+    /// is overwritten, `cache` and `workspace` hold nothing of use after. The gradient does not reach
+    /// back into the state: truncated backpropagation. If the loss is refused, so is the step: the
+    /// state has advanced then, the gradients are untouched.
+    ///
+    /// ```
+    /// use fused_lstm::loss::mean_squared_error;
+    /// use fused_lstm::{Flat, Lstm, Network};
+    ///
+    /// let net = Lstm::<1, 2>::glorot_uniform(|| 0.75);
+    /// let (mut gradients, mut dy) = (Lstm::ZERO, [[[0.0; 2]; 1]; 3]);
+    /// // Of the last step only.
+    /// let loss = net.gradient_of(
+    ///     &[[[1.0]]; 3],
+    ///     |y, dy| mean_squared_error(y[2].as_flat(), &[1.0; 2], dy[2].as_flat_mut()),
+    ///     &mut Flat::zero(),
+    ///     &mut gradients,
+    ///     &mut dy,
+    ///     &mut Flat::zero(),
+    ///     &mut Flat::zero(),
+    /// )?;
+    /// assert!(loss > 0.0 && gradients.bias[3][0] < 0.0);
+    /// assert_eq!(dy[0], [[0.0; 2]]);
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
+    /// ```
+    fn gradient_of<const T: usize, const B: usize>(
+        &self,
+        x: &Self::Input<T, B>,
+        loss: impl FnOnce(&Self::Output<T, B>, &mut Self::Output<T, B>) -> Result<f32, ArgumentError>,
+        state: &mut Self::State<B>,
+        gradients: &mut Self,
+        dy: &mut Self::Output<T, B>,
+        cache: &mut Self::Cache<T, B>,
+        workspace: &mut Self::Workspace<T, B>,
+    ) -> Result<f32, ArgumentError> {
+        self.forward(x, state, cache);
+        dy.as_flat_mut().fill(0.0);
+        let loss = loss(Self::output(cache), dy)?;
+        let dstate = &mut Self::State::<B>::zero();
+        self.backward(x, dy, dstate, cache, gradients, None, workspace);
+        Ok(loss)
     }
 }
 

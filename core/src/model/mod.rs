@@ -12,7 +12,7 @@ use crate::lstm::layer::{BackwardProducts, BackwardSteps, Forward, Infer, Passes
 use crate::lstm::weights::Panels;
 use crate::simd::dispatch;
 use crate::train::dense::{self, backward_rows, forward_rows};
-use crate::train::loss::{CrossEntropy, Loss, SquaredError, check_labels};
+use crate::train::loss::{CrossEntropy, Given, Loss, SquaredError, check_labels};
 
 /// A network over borrowed parameters, its shape checked.
 ///
@@ -62,7 +62,8 @@ pub struct Backward<'a> {
     pub workspace: &'a mut [f32],
 }
 
-/// The buffers of [`Model::loss_gradient`] and [`Model::squared_error_gradient`].
+/// The buffers of [`Model::loss_gradient`], [`Model::squared_error_gradient`] and
+/// [`Model::gradient_of`].
 #[derive(Debug)]
 pub struct LossGradient<'a> {
     /// The inputs `[T, B, I]`.
@@ -272,7 +273,7 @@ impl<'a> Model<'a> {
         let classes = self.shape.classes.ok_or(ArgumentError::NoHead)?;
         self.check_training(extent, ("labels", extent.rows(), labels.len()), &buffers)?;
         check_labels(classes, labels)?;
-        Ok(loss_gradient(*self, extent, CrossEntropy(labels), buffers))
+        loss_gradient(*self, extent, CrossEntropy(labels), buffers)
     }
 
     /// Forward, mean squared error, and backward: the training step of a network whose outputs
@@ -334,7 +335,80 @@ impl<'a> Model<'a> {
             target: targets,
             mask,
         };
-        Ok(loss_gradient(*self, extent, loss, buffers))
+        loss_gradient(*self, extent, loss, buffers)
+    }
+
+    /// Forward, a loss of the caller's, and backward: the training step of any loss. Gives what the
+    /// loss gives.
+    ///
+    /// `loss` gets the outputs, `[T, B, C]` of the head or `[T, B, H]` of the last layer if there is
+    /// none, and zeros of the same length, which it replaces by the gradient of what it returns;
+    /// rows that it leaves alone do not count. It may change the outputs, as a softmax does. All else
+    /// is as in [`loss_gradient`](Self::loss_gradient), with the same bits if the loss is. If the
+    /// loss is refused, so is the step: the state has advanced then, the gradients are untouched.
+    ///
+    /// ```
+    /// use fused_lstm::loss::{Weighting, huber, weighted_softmax_cross_entropy};
+    /// use fused_lstm::{Extent, LossGradient, Model, NetworkShape};
+    ///
+    /// let shape = NetworkShape::new(1, &[4]).with_head(2);
+    /// let extent = Extent { steps: 3, batch: 2 };
+    /// let lens = shape.lengths(extent);
+    /// let params = vec![0.0; lens.params];
+    /// let model = Model::new(shape, &params)?;
+    /// let mut gradients = vec![0.0; lens.params];
+    /// let (mut outputs, mut cache) = (vec![0.0; lens.outputs], vec![0.0; lens.cache]);
+    /// let mut workspace = vec![0.0; lens.workspace];
+    ///
+    /// // Huber's loss of the last step: its rows are the last ones, [B, C].
+    /// let targets = [0.5, -3.0, 0.5, -3.0];
+    /// let last = outputs.len() - targets.len();
+    /// let loss = model.gradient_of(
+    ///     extent,
+    ///     |y, dy| huber(&y[last..], &targets, 1.0, &mut dy[last..]),
+    ///     LossGradient {
+    ///         x: &[1.0; 6],
+    ///         state: &mut vec![0.0; lens.state],
+    ///         gradients: &mut gradients,
+    ///         outputs: &mut outputs,
+    ///         cache: &mut cache,
+    ///         workspace: &mut workspace,
+    ///     },
+    /// )?;
+    /// assert_eq!(loss, (0.125 + 2.5) / 2.0);
+    /// assert_eq!(gradients[params.len() - 2..], [-0.25, 0.5]); // the head's bias
+    ///
+    /// // Classes with weights, and smoothed labels.
+    /// let weighting = Weighting { class_weights: Some(&[1.0, 3.0]), smoothing: 0.1 };
+    /// let loss = model.gradient_of(
+    ///     extent,
+    ///     |z, dz| weighted_softmax_cross_entropy(2, z, &[0, 1, 0, 1, 1, 0], weighting, dz),
+    ///     LossGradient {
+    ///         x: &[1.0; 6],
+    ///         state: &mut vec![0.0; lens.state],
+    ///         gradients: &mut gradients,
+    ///         outputs: &mut outputs,
+    ///         cache: &mut cache,
+    ///         workspace: &mut workspace,
+    ///     },
+    /// )?;
+    /// assert!((loss - core::f32::consts::LN_2).abs() < 1e-6);
+    /// assert_eq!(outputs, [0.5; 12]); // the softmax
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
+    /// ```
+    pub fn gradient_of(
+        &self,
+        extent: Extent,
+        loss: impl FnOnce(&mut [f32], &mut [f32]) -> Result<f32, ArgumentError>,
+        buffers: LossGradient<'_>,
+    ) -> Result<f32, ArgumentError> {
+        let outputs = (
+            "outputs",
+            self.shape.outputs_len(extent),
+            buffers.outputs.len(),
+        );
+        self.check_training(extent, outputs, &buffers)?;
+        loss_gradient(*self, extent, Given(loss), buffers)
     }
 
     /// Also refuses an empty set of labels or targets; `aim` is its name and lengths.
@@ -510,7 +584,12 @@ fn backward_layers(model: Model, extent: Extent, dy: Option<&[f32]>, buffers: Ba
 }
 
 /// A training step but for its update.
-fn loss_gradient(model: Model, extent: Extent, loss: impl Loss, buffers: LossGradient) -> f32 {
+fn loss_gradient(
+    model: Model,
+    extent: Extent,
+    loss: impl Loss,
+    buffers: LossGradient,
+) -> Result<f32, ArgumentError> {
     let LossGradient {
         x,
         state,
@@ -530,7 +609,7 @@ fn loss_gradient(model: Model, extent: Extent, loss: impl Loss, buffers: LossGra
         let (_, params) = model.params.cut(model.params.len() - head.params_len());
         dispatch!(s => forward_rows(s, head, rows, params, y, &mut *outputs, &mut *blocks));
         let doutputs = take_last(&mut work, outputs.len());
-        let loss = loss.gradient(head.outputs, outputs, doutputs);
+        let loss = loss.gradient(head.outputs, outputs, doutputs)?;
 
         let (transposed, dy) = work.cut(model.shape.transposed_len());
         let args = dense::Backward {
@@ -547,7 +626,7 @@ fn loss_gradient(model: Model, extent: Extent, loss: impl Loss, buffers: LossGra
         copy_prefix(outputs, y);
         let (_, dy) = work.cut(model.shape.transposed_len());
         let (dy, _) = dy.cut(y.len());
-        loss.gradient(model.shape.outputs(), outputs, dy)
+        loss.gradient(model.shape.outputs(), outputs, dy)?
     };
 
     dstate.fill(0.0);
@@ -561,5 +640,5 @@ fn loss_gradient(model: Model, extent: Extent, loss: impl Loss, buffers: LossGra
         workspace,
     };
     backward_layers(model, extent, None, buffers);
-    loss
+    Ok(loss)
 }

@@ -255,6 +255,43 @@ impl Optimizer {
         self.slots().saturating_mul(params)
     }
 
+    /// The same with another learning rate: that of a schedule is an argument of each update.
+    ///
+    /// ```
+    /// use fused_lstm::optimizer::{Adam, Optimizer};
+    ///
+    /// let optimizer = Optimizer::Adam(Adam::pytorch(0.01));
+    /// let (mut params, mut slots) = ([1.0], [0.0; 2]);
+    /// optimizer.init_slots(&mut slots);
+    /// for step in 1..=100 {
+    ///     let rate = 0.01 / (step as f32).sqrt();
+    ///     optimizer.with_learning_rate(rate).update(step, &mut params, &[1.0], &mut slots)?;
+    /// }
+    /// assert!(params[0] < 0.9);
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
+    /// ```
+    pub const fn with_learning_rate(self, learning_rate: f32) -> Self {
+        match self {
+            Self::Sgd(_) => Self::Sgd(Sgd { learning_rate }),
+            Self::Momentum(own) => Self::Momentum(Momentum {
+                learning_rate,
+                ..own
+            }),
+            Self::Adagrad(own) => Self::Adagrad(Adagrad {
+                learning_rate,
+                ..own
+            }),
+            Self::Adam(own) => Self::Adam(Adam {
+                learning_rate,
+                ..own
+            }),
+            Self::RmsProp(own) => Self::RmsProp(RmsProp {
+                learning_rate,
+                ..own
+            }),
+        }
+    }
+
     /// Sets the slots to what they are before the first step.
     pub fn init_slots(&self, slots: &mut [f32]) {
         let first = match self {
