@@ -6,6 +6,7 @@ use fused_lstm_driver::export::Format;
 use fused_lstm_driver::files::{self, Contents, Uses, Written};
 use fused_lstm_driver::import;
 use fused_lstm_driver::infer::Output;
+use fused_lstm_driver::recipe::JobName;
 use fused_lstm_driver::settings::{OptimizerName, Preset, Settings, StateMode};
 use fused_lstm_driver::{Error, one_line};
 use std::num::ParseFloatError;
@@ -30,8 +31,12 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a network to echo bits, as the tutorials do.
+    /// Train a network by a recipe, or as the tutorials do.
     Train(Box<Train>),
+    /// Judge a network that was trained by a recipe, on the parts of its data or on other data.
+    Evaluate(Evaluate),
+    /// Write a text with a network that was trained on one.
+    Sample(Sample),
     /// Run a network from a file on inputs from a file.
     Run(Run),
     /// Write the weights of a network as firmware builds them in.
@@ -219,8 +224,15 @@ pub struct Export {
 
 #[derive(Args, Debug)]
 pub struct Train {
-    /// Which tutorial's system [default: echo].
-    pub preset: Option<Preset>,
+    /// A recipe, or which tutorial's system [default: echo].
+    #[arg(value_name = "RECIPE.toml|echo|echo-single|echo-stacked", value_parser = what)]
+    pub what: Option<What>,
+    /// Print a recipe to start from: of a tutorial, or of the job forecast, classify, audio or text.
+    #[arg(long)]
+    pub print_recipe: bool,
+    /// Set a key of the recipe: training.patience=5.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<(String, toml::Value)>,
     #[command(flatten, next_help_heading = "Settings (the preset's unless given)")]
     pub settings: SettingFlags,
     #[command(flatten, next_help_heading = "Files")]
@@ -231,6 +243,95 @@ pub struct Train {
     /// Print nothing but errors.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// What is trained.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A tutorial's system.
+    Preset(Preset),
+    /// A job, to print its recipe.
+    Job(JobName),
+    /// A recipe.
+    Recipe(PathBuf),
+}
+
+fn what(text: &str) -> Result<What, String> {
+    if let Ok(preset) = Preset::from_str(text, false) {
+        return Ok(What::Preset(preset));
+    }
+    if let Ok(job) = JobName::from_str(text, false) {
+        return Ok(What::Job(job));
+    }
+    match text.ends_with(".toml") || text.contains(['/', '.']) {
+        true => Ok(What::Recipe(text.into())),
+        false => Err("expected a recipe (a TOML file), echo, echo-single or echo-stacked".into()),
+    }
+}
+
+/// A key with dots and a value as TOML has it, or a text without quotes.
+fn key_value(text: &str) -> Result<(String, toml::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    let (key, value) = (key.trim(), value.trim());
+    let parsed: Result<toml::Table, _> = toml::from_str(&format!("value = {value}"));
+    let value = parsed.ok().and_then(|mut table| table.remove("value"));
+    let value = value.unwrap_or_else(|| {
+        toml::Value::String(text.split_once('=').map_or("", |p| p.1).trim().into())
+    });
+    Ok((key.into(), value))
+}
+
+#[derive(Args, Debug)]
+pub struct Evaluate {
+    /// A model that train made by a recipe.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub model: PathBuf,
+    /// Other data of the same kind, all of which is taken unless a part is asked for.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Which part of the data [default: test].
+    #[arg(long, value_name = "PART")]
+    pub part: Option<Part>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What the network was trained on.
+    Training,
+    /// What it was chosen by.
+    Validation,
+    /// The rest.
+    Test,
+    /// Everything.
+    All,
+}
+
+#[derive(Args, Debug)]
+pub struct Sample {
+    /// A model that train made by a recipe of the job text.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub model: PathBuf,
+    /// How many characters or bytes.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub length: usize,
+    /// What the text goes on from.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prompt: String,
+    /// Below 1 the likely becomes likelier; 0 takes the likeliest.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0.8,
+        allow_negative_numbers = true
+    )]
+    pub temperature: f32,
+    /// What the random generator starts from.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 #[derive(Args, Debug)]
@@ -301,7 +402,10 @@ pub struct Files {
     /// Write step, epoch and loss of every step.
     #[arg(long, value_name = "FILE.csv")]
     pub log: Option<PathBuf>,
-    /// Draw the loss curve and the last batch, anew every 100 steps.
+    /// Write a page with curves, scores, the recipe and a picture, of a run by a recipe.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Draw the loss curve and the last batch, anew every 100 steps; of the tutorials.
     #[arg(long, value_name = "FILE.svg|png")]
     pub plot: Option<PathBuf>,
     /// Overwrite files that are not of the kind that is written to them.
@@ -360,9 +464,11 @@ fn threads() -> RangedI64ValueParser<u16> {
 impl Files {
     /// Refuses files that would overwrite each other, or what is read, or what is something
     /// else.
-    pub fn check(&self, data: Option<&Path>) -> Result<(), Error> {
+    pub fn check<'a>(
+        &'a self,
+        data: impl IntoIterator<Item = (&'static str, &'a Path)>,
+    ) -> Result<(), Error> {
         let read = [
-            ("data", data),
             ("init", self.init.as_deref()),
             // A run may be saved to where it was read from.
             (
@@ -381,10 +487,12 @@ impl Files {
             ("save", &self.save, Contents::Checkpoint),
             ("log", &self.log, log),
             ("plot", &self.plot, Contents::Picture),
+            ("report", &self.report, Contents::Report),
         ];
         let read: Vec<_> = read
             .into_iter()
             .filter_map(|(flag, path)| Some((flag, path?)))
+            .chain(data)
             .collect();
         let written: Vec<_> = written
             .iter()
@@ -406,6 +514,53 @@ impl Files {
 }
 
 impl SettingFlags {
+    /// What the flags change in a recipe.
+    pub fn changes(&self) -> Result<Vec<(String, toml::Value)>, Error> {
+        let others = [
+            ("echo-step", self.echo_step.map(|v| v.to_string())),
+            ("series-length", self.series_length.map(|v| v.to_string())),
+            ("state", self.state.map(|v| format!("{v:?}"))),
+        ];
+        for (flag, given) in others {
+            if let Some(got) = given {
+                return Err(setting(
+                    flag,
+                    "none with a recipe of another job than echo",
+                    got,
+                ));
+            }
+        }
+        let mut changes: Vec<(String, toml::Value)> = Vec::new();
+        let mut set = |key: &str, value: Option<toml::Value>| {
+            changes.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX).into();
+        let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX).into();
+        let real = |value: f32| f64::from(value).into();
+        set("training.epochs", self.epochs.map(long));
+        set("seed", self.seed.map(long));
+        set("training.batch", self.batch.map(whole));
+        set("training.truncation", self.truncation.map(whole));
+        set("training.shards", self.shards.map(whole));
+        set("training.learning-rate", self.learning_rate.map(real));
+        let clip = self.clip_norm.map(|norm| real(norm.0.unwrap_or(0.0)));
+        set("training.clip-norm", clip);
+        let optimizer = self.optimizer.and_then(|o| o.to_possible_value());
+        set("training.optimizer", optimizer.map(|o| o.get_name().into()));
+        if self.hidden.is_some() || self.layers.is_some() {
+            let base = Settings {
+                hidden: vec![32],
+                ..Settings::preset(Preset::Echo)
+            };
+            let hidden = self.hidden(&base)?.into_iter().map(whole);
+            set(
+                "model.hidden",
+                Some(hidden.collect::<Vec<toml::Value>>().into()),
+            );
+        }
+        Ok(changes)
+    }
+
     /// `base` with what the flags say.
     pub fn over(&self, base: Settings) -> Result<Settings, Error> {
         let hidden = self.hidden(&base)?;
@@ -470,10 +625,10 @@ impl SettingFlags {
     }
 }
 
-fn setting(flag: &'static str, expected: String, got: String) -> Error {
+pub fn setting(flag: &'static str, expected: impl Into<String>, got: impl ToString) -> Error {
     Error::Setting {
         flag,
-        expected,
-        got: one_line(got),
+        expected: expected.into(),
+        got: one_line(got.to_string()),
     }
 }

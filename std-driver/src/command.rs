@@ -1,8 +1,9 @@
 //! The commands: what the arguments ask of the library.
 
-use crate::args::{Export, Run, Train};
+use crate::args::{Export, Run, Train, What, setting};
 use crate::complain;
-use crate::report::Reports;
+use crate::echo_report::Reports;
+use crate::learn;
 use fused_lstm_driver::checkpoint::{self, Checkpoint};
 use fused_lstm_driver::data::GivenData;
 use fused_lstm_driver::settings::{Preset, Settings};
@@ -49,12 +50,20 @@ pub fn export(export: &Export) -> Result<(), Error> {
 
 pub fn train(arguments: &Train) -> Result<End, Error> {
     let files = &arguments.files;
+    if let Some(end) = learn::train(arguments)? {
+        return Ok(end);
+    }
     let (mut trainer, news) = trainer(arguments)?;
+    if let Some(report) = &files.report {
+        let expected = "a run by a recipe of another job than echo (--plot draws the tutorials)";
+        return Err(setting("report", expected, report.display()));
+    }
     // What cannot be written at the end is refused at the beginning.
     if let Some(path) = &files.plot {
         plot::check(path)?;
     }
-    files.check(trainer.settings().data.as_deref())?;
+    let data = trainer.settings().data.as_deref();
+    files.check(data.map(|path| ("data", path)))?;
     // One shard is one thread's.
     let one = trainer.settings().shards == 1;
     threads::start(if one {
@@ -129,7 +138,11 @@ fn trainer(arguments: &Train) -> Result<(Trainer, String), Error> {
     if let Some(path) = &files.resume {
         let checkpoint = Checkpoint::open(path)?;
         let own = checkpoint.settings();
-        let settings = flags.resumed(arguments.preset, own)?;
+        let preset = match &arguments.what {
+            Some(What::Preset(preset)) => Some(*preset),
+            _ => None,
+        };
+        let settings = flags.resumed(preset, own)?;
         let changes = settings.changes_from(own)?.join(", ");
         let trainer = checkpoint.resume(settings)?;
         let (done, steps) = (trainer.done(), trainer.steps());
@@ -147,8 +160,14 @@ fn trainer(arguments: &Train) -> Result<(Trainer, String), Error> {
         };
         return Ok((trainer, news));
     }
-    let preset = arguments.preset.unwrap_or(Preset::Echo);
-    let mut settings = flags.over(Settings::preset(preset))?;
+    let base = match &arguments.what {
+        Some(What::Recipe(path)) => {
+            learn::echo_settings(path)?.unwrap_or(Settings::preset(Preset::Echo))
+        }
+        Some(What::Preset(preset)) => Settings::preset(*preset),
+        _ => Settings::preset(Preset::Echo),
+    };
+    let mut settings = flags.over(base)?;
     let data = settings.data.as_deref();
     let data = data.map(|path| GivenData::open(path, settings.epochs.max(1)));
     let data = data.transpose()?;

@@ -19,6 +19,16 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// A key of a recipe that cannot be used; misuse, exit code 2.
+    #[error("{key}: expected {expected}, got {got}")]
+    Recipe {
+        /// The key with its section.
+        key: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
     /// The operating system refused.
     #[error("{}: cannot {action}: {source}", one_line(.path.display()))]
     Io {
@@ -76,7 +86,7 @@ pub enum Error {
 impl Error {
     /// Whether it was the caller's words that were wrong, not the world.
     pub fn is_misuse(&self) -> bool {
-        matches!(self, Self::Setting { .. })
+        matches!(self, Self::Setting { .. } | Self::Recipe { .. })
     }
 
     pub(crate) fn setting(
@@ -86,6 +96,14 @@ impl Error {
     ) -> Self {
         Self::Setting {
             flag,
+            expected: expected.into(),
+            got: one_line(got),
+        }
+    }
+
+    pub(crate) fn recipe(key: &str, expected: impl Into<String>, got: impl Display) -> Self {
+        Self::Recipe {
+            key: key.to_owned(),
             expected: expected.into(),
             got: one_line(got),
         }

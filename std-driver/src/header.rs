@@ -3,8 +3,11 @@
 use safetensors::tensor::Metadata;
 use std::io::{self, ErrorKind, Read};
 
-/// The one entry of the metadata that this project's files have.
+/// The entry of the metadata that this project's files have.
 pub(crate) const METADATA: &str = "fused-lstm";
+
+/// That of models which were trained by a recipe.
+pub(crate) const TRAINING: &str = "fused-lstm.training";
 
 /// The entry's text in outputs of `run`; checkpoints have their settings there.
 pub(crate) const RUN_OUTPUT: &str = "run";
@@ -22,6 +25,12 @@ impl Header {
     pub(crate) fn text(&self) -> Option<&str> {
         let map = self.tensors.metadata().as_ref()?;
         map.get(METADATA).map(String::as_str)
+    }
+
+    /// The text of a model's training.
+    pub(crate) fn training(&self) -> Option<&str> {
+        let map = self.tensors.metadata().as_ref()?;
+        map.get(TRAINING).map(String::as_str)
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {

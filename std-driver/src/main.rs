@@ -2,8 +2,10 @@
 
 mod args;
 mod command;
+mod echo_report;
+mod judging;
+mod learn;
 mod networks;
-mod report;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -32,6 +34,10 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         args::Command::Train(train) => command::train(&train),
+        args::Command::Evaluate(evaluate) => {
+            judging::evaluate(&evaluate).map(|()| command::End::Done)
+        }
+        args::Command::Sample(sample) => judging::sample(&sample).map(|()| command::End::Done),
         args::Command::Run(run) => command::run(&run).map(|()| command::End::Done),
         args::Command::Export(export) => command::export(&export).map(|()| command::End::Done),
         args::Command::Import(import) => networks::import(&import).map(|()| command::End::Done),

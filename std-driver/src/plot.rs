@@ -14,7 +14,7 @@ use std::sync::Once;
 const SIZE: (u32, u32) = (1500, 900);
 /// Rows of the batch that get a panel.
 const ROWS: usize = 5;
-const FONT: &str = "sans-serif";
+pub(crate) const FONT: &str = "sans-serif";
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
@@ -91,7 +91,7 @@ fn png(trainer: &Trainer, curve: &Curve) -> Result<Vec<u8>, Box<dyn std::error::
 }
 
 /// The font is part of the program, so that the picture is the same everywhere.
-fn register_font() {
+pub(crate) fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let font = epaint_default_fonts::UBUNTU_LIGHT;

@@ -401,6 +401,18 @@ fn write_numbers<T: Copy, const N: usize>(
 /// Writes a safetensors file by [`replace`](crate::files::replace), without a copy of the numbers.
 /// `text` is the caller's, in the file's metadata.
 pub fn write(path: &Path, tensors: &[NamedTensor], text: Option<String>) -> Result<(), Error> {
+    write_texts(path, tensors, text.map(|text| (METADATA, text)))
+}
+
+/// The same with texts under keys of the metadata.
+pub(crate) fn write_texts(
+    path: &Path,
+    tensors: &[NamedTensor],
+    texts: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<(), Error> {
+    let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text));
+    let texts: HashMap<String, String> = texts.collect();
+    let texts = (!texts.is_empty()).then_some(texts);
     // The order of the format's own library: numbers of more bytes first, then by name.
     let mut tensors: Vec<&NamedTensor> = tensors.iter().collect();
     tensors.sort_by(|a, b| b.dtype().cmp(&a.dtype()).then(a.name.cmp(&b.name)));
@@ -417,8 +429,7 @@ pub fn write(path: &Path, tensors: &[NamedTensor], text: Option<String>) -> Resu
     });
     let infos = infos.collect();
     let refuse = |e: &dyn Display| Error::file(path, format!("cannot be written: {e}"));
-    let text = text.map(|text| HashMap::from([(METADATA.to_owned(), text)]));
-    let header = Metadata::new(text, infos).map_err(|e| refuse(&e))?;
+    let header = Metadata::new(texts, infos).map_err(|e| refuse(&e))?;
     let mut header = serde_json::to_vec(&header).map_err(|e| refuse(&e))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     files::replace_with(path, |file| {

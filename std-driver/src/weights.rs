@@ -119,6 +119,9 @@ pub(crate) fn state_tensors<'a>(
 /// Keys of a checkpoint that are not weights, slots or states.
 const PROGRESS_KEYS: [&str; 4] = ["step", "epoch", "random", "data"];
 
+/// What the keys begin with that say where the training of a model stands.
+pub(crate) const TRAINING_KEYS: &str = "training.";
+
 /// Whether a key belongs to a model or a checkpoint.
 pub(crate) fn is_known(key: &str) -> bool {
     let layer = |rest: &str| index_of(rest).is_some();
@@ -137,6 +140,7 @@ pub(crate) fn is_known(key: &str) -> bool {
         || key.strip_prefix("optimizer.").is_some_and(slot)
         || key.strip_prefix("state.").is_some_and(layer)
         || PROGRESS_KEYS.contains(&key)
+        || key.starts_with(TRAINING_KEYS)
 }
 
 /// The state of a model, zeros for the layers that have none. That of a checkpoint is where its

@@ -26,7 +26,7 @@ pub(super) const fn max(a: usize, b: usize) -> usize {
 /// let extent = fused_lstm::Extent { steps: 15, batch: 5 };
 /// assert_eq!(extent.rows(), 75);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extent {
     /// Time steps, T.
     pub steps: usize,

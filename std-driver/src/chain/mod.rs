@@ -15,7 +15,7 @@ pub use run::Runner;
 use crate::Error;
 use crate::memory::reserve;
 use crate::tensors::{NamedTensor, TensorFile};
-use crate::weights::{Start, Weights};
+use crate::weights::{Start, TRAINING_KEYS, Weights};
 use fused_lstm::{ArgumentError, Chain, Direction, LstmStage, Stage};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -177,15 +177,29 @@ impl ChainModel {
 
     /// Writes plain layers as what they are, and anything else by [`write`](Self::write).
     pub fn write_plainly(&self, path: &Path) -> Result<(), Error> {
+        let (tensors, text) = self.contents(path)?;
+        crate::tensors::write(path, &tensors, text)
+    }
+
+    /// The tensors and the metadata's text of plain layers as what they are, and of anything else as a
+    /// chain.
+    pub(crate) fn contents(
+        &self,
+        path: &Path,
+    ) -> Result<(Vec<NamedTensor<'static>>, Option<String>), Error> {
+        let refuse = |e| Error::file(path, format!("cannot be written: {e}"));
         let Some(weights) = self.to_weights() else {
-            return self.write(path);
+            let (tensors, text) = self.chain_contents();
+            let text = serde_json::to_string(&text).map_err(refuse)?;
+            let tensors = tensors.into_iter().map(NamedTensor::into_owned);
+            return Ok((tensors.collect::<Result<_, _>>()?, Some(text)));
         };
         let text = self
             .sample_rate
             .map(|sample_rate| PlainText { sample_rate });
         let text = text.map(|text| serde_json::to_string(&text)).transpose();
-        let text = text.map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
-        crate::tensors::write(path, &weights.tensors(""), text)
+        let tensors = weights.tensors("").into_iter().map(NamedTensor::into_owned);
+        Ok((tensors.collect::<Result<_, _>>()?, text.map_err(refuse)?))
     }
 
     /// The same of a file that was read.
@@ -207,7 +221,10 @@ impl ChainModel {
         }
         let states = state_tensors_of(&stages, 1);
         file.only_keys(
-            |key| tensors.iter().chain(&states).any(|(name, _)| name == key),
+            |key| {
+                let mut known = tensors.iter().chain(&states);
+                key.starts_with(TRAINING_KEYS) || known.any(|(name, _)| name == key)
+            },
             "the tensors of the chain's stages",
         )?;
         let read = |tensors: &[(String, Vec<usize>)]| -> Result<Vec<f32>, Error> {
@@ -250,6 +267,13 @@ impl ChainModel {
 
     /// Writes a file by atomic replacement.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let (tensors, text) = self.chain_contents();
+        let text = serde_json::to_string(&text)
+            .map_err(|e| Error::file(path, format!("the chain cannot be written: {e}")))?;
+        crate::tensors::write(path, &tensors, Some(text))
+    }
+
+    fn chain_contents(&self) -> (Vec<NamedTensor<'_>>, Text) {
         let text = Text {
             inputs: self.inputs,
             sample_rate: self.sample_rate,
@@ -262,8 +286,6 @@ impl ChainModel {
                 })
                 .collect(),
         };
-        let text = serde_json::to_string(&text)
-            .map_err(|e| Error::file(path, format!("the chain cannot be written: {e}")))?;
         let mut tensors = Vec::new();
         for (index, stage) in self.stages.iter().enumerate() {
             tensors.extend(tensors_of(index, &stage.stage));
@@ -272,7 +294,7 @@ impl ChainModel {
         if let Some(start) = &self.start {
             tensors.extend(named(state_tensors_of(&self.stages, 1), start));
         }
-        crate::tensors::write(path, &tensors, Some(text))
+        (tensors, text)
     }
 
     /// What the core runs, of the [`kinds`](Self::kinds) of its stages.

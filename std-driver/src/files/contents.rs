@@ -16,12 +16,16 @@ pub enum Contents {
     ResumedLog,
     /// A picture of a run.
     Picture,
+    /// A page about a run.
+    Report,
     /// Outputs of `run`.
     Outputs,
 }
 
 /// The first line of a log.
 pub(crate) const LOG_HEADER: &str = "step,epoch,loss";
+/// How that of a run by a recipe begins, before its scores.
+pub(crate) const EPOCH_LOG_HEADER: &str = "restart,epoch,updates,rate,training,validation";
 /// What pictures have in them so that they are known again.
 pub(crate) const PICTURE_MARK: &str = "Drawn by fused-lstm";
 
@@ -31,6 +35,7 @@ impl Contents {
             Self::Checkpoint => "a checkpoint",
             Self::Log | Self::ResumedLog => "a log",
             Self::Picture => "a picture of a run",
+            Self::Report => "a report of a run",
             Self::Outputs => "an output of run",
         }
     }
@@ -54,15 +59,19 @@ impl Contents {
             let run = header.text() == Some(RUN_OUTPUT);
             return Ok(match self {
                 Self::Outputs => run,
-                _ => !run && header.text().is_some() && header.has("step"),
+                _ => {
+                    let echo = header.text().is_some() && header.has("step");
+                    !run && (echo || header.training().is_some())
+                }
             });
         }
         let mut first = Vec::new();
         file.take(FIRST).read_to_end(&mut first)?;
         Ok(match self {
-            Self::Log => first
-                .strip_prefix(LOG_HEADER.as_bytes())
-                .is_some_and(|rest| matches!(rest.first(), None | Some(b'\r' | b'\n'))),
+            Self::Log => [LOG_HEADER, EPOCH_LOG_HEADER].iter().any(|header| {
+                let rest = first.strip_prefix(header.as_bytes());
+                rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'\r' | b'\n' | b',')))
+            }),
             _ => first
                 .windows(PICTURE_MARK.len())
                 .any(|part| part == PICTURE_MARK.as_bytes()),

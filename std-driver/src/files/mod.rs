@@ -7,7 +7,7 @@ mod replace;
 mod uses;
 
 pub use contents::Contents;
-pub(crate) use contents::{LOG_HEADER, PICTURE_MARK};
+pub(crate) use contents::{EPOCH_LOG_HEADER, LOG_HEADER, PICTURE_MARK};
 pub(crate) use place::Place;
 pub use replace::{check_writable, replace};
 pub(crate) use replace::{finish_writing, replace_with};

@@ -1,0 +1,206 @@
+//! A batch in shards of its rows, each with a state and a gradient of its own.
+//!
+//! The gradients are summed from the first shard to the last: the bits depend on how many there are, and
+//! not on the threads that work on them.
+
+use super::{Loss, Plan};
+use crate::Error;
+use crate::dataset::Batch;
+use crate::memory::zeros;
+use crate::parallel::{cut_rows, gather, scatter};
+use fused_lstm::{ArgumentError, Chain, ChainBackward, ChainLengths, Extent};
+use rayon::prelude::*;
+use std::ops::Range;
+
+#[derive(Debug)]
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    /// `[T, B, O]` or `[B, O]` of the whole batch.
+    y: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    rows: Range<usize>,
+    extent: Extent,
+    x: Vec<f32>,
+    lengths: Option<Vec<usize>>,
+    state: Vec<f32>,
+    /// The state behind the step, until it is kept.
+    after: Vec<f32>,
+    y: Vec<f32>,
+    dy: Vec<f32>,
+    dstate: Vec<f32>,
+    cache: Vec<f32>,
+    workspace: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+/// A prefix of a vector that is made longer if it must be.
+fn room(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if values.len() < len {
+        values.resize(len, 0.0);
+    }
+    &mut values[..len]
+}
+
+impl Shards {
+    /// `state` is what an earlier run left, or nothing.
+    pub(super) fn new(plan: &Plan, state: &[f32]) -> Result<Self, Error> {
+        let one = Extent { steps: 1, batch: 1 };
+        let lens = Chain::lengths(plan.inputs, &plan.stages, one);
+        let mut shards = Vec::new();
+        for _ in 0..plan.training.shards {
+            shards.push(Shard {
+                gradients: zeros(lens.params)?,
+                ..Shard::default()
+            });
+        }
+        // The rows of a batch are cut in the same way each time.
+        if let Some(batch) = state
+            .len()
+            .checked_div(lens.state)
+            .filter(|&batch| batch > 0)
+        {
+            let mut rest = state;
+            let cut = cut_rows(batch, plan.training.shards);
+            for (shard, rows) in shards.iter_mut().zip(cut) {
+                let (own, after) = rest.split_at(rows.len() * lens.state);
+                rest = after;
+                shard.state = own.to_vec();
+                shard.rows = rows;
+            }
+        }
+        Ok(Self {
+            shards,
+            y: Vec::new(),
+            dy: Vec::new(),
+        })
+    }
+
+    /// The states of all rows, shard by shard.
+    pub(super) fn state(&self) -> Vec<f32> {
+        self.shards
+            .iter()
+            .flat_map(|shard| &shard.state)
+            .copied()
+            .collect()
+    }
+
+    /// The loss of a batch, and each shard's gradient of it. The states stay until they are
+    /// [kept](Self::keep).
+    pub(super) fn gradient(
+        &mut self,
+        chain: Chain,
+        fresh: bool,
+        batch: &Batch,
+        loss: &Loss,
+    ) -> Result<f32, Error> {
+        let rows = batch.extent.batch;
+        let cut = cut_rows(rows, self.shards.len());
+        let active = cut.len();
+        for (shard, rows) in self.shards.iter_mut().zip(cut) {
+            shard.rows = rows;
+        }
+        let shards = &mut self.shards[..active];
+        each(shards, |shard| shard.forward(chain, fresh, batch))?;
+        let width = chain.outputs();
+        let whole = Chain::lengths(chain.inputs(), chain.stages(), batch.extent);
+        let y = room(&mut self.y, whole.y);
+        let dy = room(&mut self.dy, whole.y);
+        for shard in &*shards {
+            let own = shard.lens(chain).y;
+            scatter(&shard.y[..own], rows, width, &shard.rows, y);
+        }
+        let loss = loss.gradient(width, batch, y, dy)?;
+        let dy = &*dy;
+        each(shards, |shard| shard.backward(chain, dy, rows))?;
+        // A batch of fewer rows than shards leaves some without a part.
+        self.shards[active..].iter_mut().for_each(|shard| {
+            shard.gradients.fill(0.0);
+            shard.after.clear();
+        });
+        Ok(loss)
+    }
+
+    /// Adds the gradients, from the first shard to the last.
+    pub(super) fn add_to(&self, gradients: &mut [f32]) {
+        for shard in &self.shards {
+            let each = gradients.iter_mut().zip(&shard.gradients);
+            each.for_each(|(sum, own)| *sum += own);
+        }
+    }
+
+    /// The states behind the batch are those before the next.
+    pub(super) fn keep(&mut self) {
+        for shard in &mut self.shards {
+            std::mem::swap(&mut shard.state, &mut shard.after);
+        }
+    }
+}
+
+/// One after the other, or side by side.
+fn each(
+    shards: &mut [Shard],
+    work: impl Fn(&mut Shard) -> Result<(), ArgumentError> + Sync + Send,
+) -> Result<(), ArgumentError> {
+    match shards {
+        [one] => work(one),
+        many => many.par_iter_mut().map(work).collect(),
+    }
+}
+
+impl Shard {
+    fn lens(&self, chain: Chain) -> ChainLengths {
+        Chain::lengths(chain.inputs(), chain.stages(), self.extent)
+    }
+
+    fn forward(&mut self, chain: Chain, fresh: bool, batch: &Batch) -> Result<(), ArgumentError> {
+        let Extent { steps, batch: rows } = batch.extent;
+        self.extent = Extent {
+            steps,
+            batch: self.rows.len(),
+        };
+        let lens = self.lens(chain);
+        let x = room(&mut self.x, lens.x);
+        gather(&batch.x, rows, chain.inputs(), &self.rows, x);
+        let lengths = batch.lengths.as_ref();
+        self.lengths = lengths.map(|lengths| lengths[self.rows.clone()].to_vec());
+        self.after.clear();
+        if !fresh {
+            self.after.extend_from_slice(&self.state);
+        }
+        self.after.resize(lens.state, 0.0);
+        chain.forward(
+            self.extent,
+            self.lengths.as_deref(),
+            x,
+            &mut self.after,
+            room(&mut self.y, lens.y),
+            room(&mut self.cache, lens.cache),
+        )
+    }
+
+    fn backward(&mut self, chain: Chain, dy: &[f32], rows: usize) -> Result<(), ArgumentError> {
+        let lens = self.lens(chain);
+        let own = room(&mut self.dy, lens.y);
+        gather(dy, rows, chain.outputs(), &self.rows, own);
+        self.gradients.fill(0.0);
+        let dstate = room(&mut self.dstate, lens.state);
+        // Backpropagation is cut where the batch ends.
+        dstate.fill(0.0);
+        chain.backward(
+            self.extent,
+            self.lengths.as_deref(),
+            ChainBackward {
+                dy: own,
+                dstate,
+                cache: room(&mut self.cache, lens.cache),
+                gradients: &mut self.gradients,
+                dx: None,
+                workspace: room(&mut self.workspace, lens.workspace),
+            },
+        )
+    }
+}
