@@ -116,16 +116,15 @@ pub(super) fn open(
         cut(validation, data.window)?,
         cut(test, data.window)?,
     ];
+    let [_, validation, test] = spans.each_ref().map(Vec::len);
     refuse_empty(
         source,
         "validation",
         data.validation,
-        spans[1].len(),
+        validation,
         "sequences",
     )?;
-    if data.test_groups.is_empty() {
-        refuse_empty(source, "test", data.test, spans[2].len(), "sequences")?;
-    }
+    refuse_empty(source, "test", data.test, test, "sequences")?;
     if spans[0].is_empty() {
         return Err(Error::file(
             source,
@@ -261,12 +260,14 @@ fn split(seed: u64, data: &Classify, all: &Recordings) -> Result<[Vec<usize>; 3]
     // No epoch has this number: the split is not the order of one.
     for at in shuffled(groups.len(), seed, u64::MAX) {
         let group = groups[at];
-        let named = data.test_groups.iter().any(|name| name == group);
-        let wants_test =
-            data.test_groups.is_empty() && (test.len() as f64) < (total * data.test).floor();
-        if named || wants_test {
+        // Named groups are where they are named; where none are, groups come until a part is full.
+        let wanted = |names: &[String], part: f64, len: usize| match names.is_empty() {
+            true => (len as f64) < (total * part).floor(),
+            false => names.iter().any(|name| name == group),
+        };
+        if wanted(&data.test_groups, data.test, test.len()) {
             test.extend(of(at));
-        } else if (validation.len() as f64) < (total * data.validation).floor() {
+        } else if wanted(&data.validation_groups, data.validation, validation.len()) {
             validation.extend(of(at));
         } else {
             training.extend(of(at));

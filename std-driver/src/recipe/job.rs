@@ -105,7 +105,9 @@ pub struct Classify {
     pub validation: f64,
     /// The part of them that it is judged by at the end.
     pub test: f64,
-    /// Groups, by their names, that are the test's, in the place of a part of all.
+    /// Groups, by their names, that are the validation's, in the place of a part of all.
+    pub validation_groups: Vec<String>,
+    /// Groups that are the test's.
     pub test_groups: Vec<String>,
 }
 
@@ -232,6 +234,7 @@ impl Job {
                 mean: false,
                 validation: 0.15,
                 test: 0.15,
+                validation_groups: Vec::new(),
                 test_groups: Vec::new(),
             },
             loss: ClassifyLoss {
@@ -248,7 +251,7 @@ impl Job {
                 processed: vec!["processed.wav".into()],
                 dry_column: "dry".into(),
                 processed_column: "processed".into(),
-                segment: 22_050,
+                segment: 8192,
                 skip: true,
                 validation: 0.1,
                 test: 0.1,
@@ -333,6 +336,7 @@ impl Job {
         let (validation, test) = match self {
             Self::Forecast { data, .. } => (&mut data.validation, &mut data.test),
             Self::Classify { data, .. } => {
+                data.validation_groups.clear();
                 data.test_groups.clear();
                 (&mut data.validation, &mut data.test)
             }

@@ -165,15 +165,16 @@ impl Recipe {
                 Job::audio(),
                 network(16),
                 Training {
-                    epochs: 100,
-                    truncation: 2048,
+                    epochs: 60,
+                    batch: 8,
+                    truncation: 1024,
                     warm_up: 1024,
-                    learning_rate: 0.005,
-                    schedule: Schedule::Plateau {
-                        patience: 5,
-                        factor: 0.5,
+                    learning_rate: 0.01,
+                    schedule: Schedule::Cosine {
+                        warm_up: 50,
+                        least: 0.01,
                     },
-                    patience: 25,
+                    patience: 0,
                     ..training
                 },
             ),
