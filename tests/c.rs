@@ -897,6 +897,7 @@ fn a_chain_gives_the_same_bits() {
                 preact_clip: 2.0,
                 cell_clip: 0.5,
                 projection_clip: 0.25,
+                ..Cell::PLAIN
             },
             direction: Direction::Both,
             ..LstmStage::new(LayerShape::new(3, 5))

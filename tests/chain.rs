@@ -2,8 +2,9 @@
 //! and against the oracle, at every level.
 
 use fused_lstm::{
-    Activation, ArgumentError, Cell, Chain, ChainBackward, DenseShape, Direction, Extent, Flat,
-    LayerShape, LstmStage, Model, NetworkShape, Returns, Stage, VariantLstm, VariantState,
+    Activation, ArgumentError, Cell, Chain, ChainBackward, ChainForward, DenseShape, Direction,
+    Extent, Flat, LayerShape, LstmStage, Model, NetworkShape, Returns, Stage, VariantLstm,
+    VariantState, Zoneout,
 };
 use fused_lstm_tests::chain::{Case, Values};
 use fused_lstm_tests::golden::{Golden, assert_close, from_tensorflow, from_torch};
@@ -11,9 +12,10 @@ use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::random::{Random, cases};
 use proptest::prelude::*;
 
-/// What a forward and a backward pass give.
+/// What a run, a forward and a backward pass give.
 #[derive(Debug)]
 struct Passes {
+    run: [Vec<f32>; 2],
     y: Vec<f32>,
     state: Vec<f32>,
     gradients: Vec<f32>,
@@ -22,7 +24,7 @@ struct Passes {
 }
 
 /// Both passes, with every buffer that is overwritten full of NaN; and a run, which must give the
-/// bits of the forward pass.
+/// bits of the forward pass unless that has masks.
 fn passes(
     case: &Case,
     params: &[f32],
@@ -49,11 +51,22 @@ fn passes(
         .unwrap();
 
     let (mut y, mut end, mut cache) = (nan(lens.y), state.to_vec(), nan(lens.cache));
-    chain
-        .forward(case.extent, lengths, x, &mut end, &mut y, &mut cache)
-        .unwrap();
-    assert_eq!(bits(&run_y), bits(&y), "run");
-    assert_eq!(bits(&run_state), bits(&end), "run's state");
+    if lens.masks == 0 {
+        chain
+            .forward(case.extent, lengths, x, &mut end, &mut y, &mut cache)
+            .unwrap();
+        assert_eq!(bits(&run_y), bits(&y), "run");
+        assert_eq!(bits(&run_state), bits(&end), "run's state");
+    } else {
+        let buffers = ChainForward {
+            x,
+            state: &mut end,
+            y: &mut y,
+            cache: &mut cache,
+            masks: &f32s(case.masks.as_ref().unwrap()),
+        };
+        chain.forward_with(case.extent, lengths, buffers).unwrap();
+    }
     let (mut dstate, mut dx) = (dfinal.to_vec(), nan(lens.x));
     let mut gradients = vec![0.0; lens.params];
     chain
@@ -71,6 +84,7 @@ fn passes(
         )
         .unwrap();
     Passes {
+        run: [run_y, run_state],
         y,
         state: end,
         gradients,
@@ -127,6 +141,7 @@ fn tensorflow_cells() {
             stages: vec![Stage::Lstm(stage)],
             extent: Extent { steps: 6, batch: 3 },
             lengths,
+            masks: None,
         };
         // Parameters, or their gradients.
         let params = |prefix: &str, forget_bias: f32| {
@@ -197,6 +212,7 @@ fn sizes_as_types_give_the_same_bits() {
             extent: Extent { steps: 6, batch: 3 },
             // Plain rows would be a model's.
             lengths: Some(lengths.unwrap_or([6; 3]).to_vec()),
+            masks: None,
         };
         let mut random = Random(11);
         let mut layer = VariantLstm::<7, 5, P, E, R>::ZERO;
@@ -307,6 +323,7 @@ fn pytorch_projection_and_directions() {
                 .collect(),
             extent: Extent { steps: 6, batch: 3 },
             lengths: None,
+            masks: None,
         };
         // Each bias has the gradient of their sum.
         let params = |prefix: &str, gradient: bool| -> Vec<f32> {
@@ -450,6 +467,7 @@ fn cell(which: u32) -> Cell {
         preact_clip: if bit(7) { 0.9 } else { f32::INFINITY },
         cell_clip: if bit(8) { 0.4 } else { f32::INFINITY },
         projection_clip: if bit(9) { 0.3 } else { f32::INFINITY },
+        ..Cell::PLAIN
     }
 }
 
@@ -459,10 +477,17 @@ prop_compose! {
         hidden in prop_oneof![4 => 1usize..6, 1 => prop::sample::select(vec![8, 9, 16, 17, 33])],
         direction in prop::sample::select(vec![Direction::Forward, Direction::Reverse, Direction::Both]),
         returns in prop::sample::select(vec![Returns::Sequence, Returns::Sequence, Returns::Last, Returns::Mean]),
+        recurrent_mask in prop::bool::weighted(0.3),
+        zoneout in prop::option::weighted(0.4, [0, 1].map(|_| prop::sample::select(vec![0.0f32, 0.0, 0.25, 1.0]))),
     ) -> LstmStage {
-        let cell = if which == 1 << 4 { Cell::PLAIN } else { cell(which) };
+        let mut cell = if which == 1 << 4 { Cell::PLAIN } else { cell(which) };
+        if let Some([c, h]) = zoneout {
+            cell.zoneout = Zoneout { cell: c, hidden: h };
+        }
         // The inputs are set where it stands.
-        LstmStage { cell, direction, returns, ..LstmStage::new(LayerShape::new(1, hidden)) }
+        LstmStage {
+            cell, direction, returns, recurrent_mask, ..LstmStage::new(LayerShape::new(1, hidden))
+        }
     }
 }
 
@@ -483,6 +508,7 @@ fn any_stage() -> impl Strategy<Value = Stage> {
         1 => (-2.0f32..2.0).prop_map(Stage::Gain),
         1 => Just(Stage::Reverse),
         1 => Just(Stage::Flatten { steps: 1 }),
+        1 => any::<bool>().prop_map(|per_step| Stage::Mask { per_step }),
     ]
 }
 
@@ -523,6 +549,7 @@ fn fitted(inputs: usize, table: Option<usize>, stages: Vec<Stage>, extent: Exten
         stages: all,
         extent,
         lengths: None,
+        masks: None,
     }
 }
 
@@ -595,6 +622,8 @@ proptest! {
     #[test]
     fn chains_are_the_oracle(case in any_case(), seed: u64) {
         let (values, dy, dstate) = values(&case, seed);
+        let expected = case.run(&values);
+        let case = Case { masks: Some(case.any_masks(&mut Random(!seed))), ..case };
         let want = case.run(&values);
         let gradients = case.gradients(&values, &dy, &dstate);
         // Close to where a function has a corner, differences are no gradients.
@@ -614,6 +643,8 @@ proptest! {
                 &f32s(&dy),
                 &f32s(&dstate),
             );
+            assert_close("run", &out.run[0], &f32s(&expected.y), 2e-5);
+            assert_close("run's state", &out.run[1], &f32s(&expected.state), 2e-5);
             assert_close("y", &out.y, &f32s(&want.y), 2e-5);
             assert_close("state", &out.state, &f32s(&want.state), 2e-5);
             if smooth {
@@ -628,6 +659,7 @@ proptest! {
     #[test]
     fn bits_of_levels(case in any_case(), seed: u64) {
         let (values, dy, dstate) = values(&case, seed);
+        let case = Case { masks: Some(case.any_masks(&mut Random(!seed))), ..case };
         same_bits_at_each_level(|| {
             let out = passes(
                 &case,
@@ -637,7 +669,7 @@ proptest! {
                 &f32s(&dy),
                 &f32s(&dstate),
             );
-            [out.y, out.state, out.gradients, out.dx, out.dstate].concat()
+            [out.run.concat(), out.y, out.state, out.gradients, out.dx, out.dstate].concat()
         });
     }
 
@@ -713,6 +745,93 @@ each_level(|_| {
             assert_eq!(bits(&own), bits(&row));
         });
     }
+}
+
+/// Masks that drop nothing leave no trace: of a plain layer, and of one whose states may stay.
+#[test]
+fn masks_of_nothing_leave_no_trace() {
+    let layer = LstmStage {
+        direction: Direction::Both,
+        returns: Returns::Last,
+        cell: Cell {
+            peepholes: true,
+            projection: Some(3),
+            ..Cell::PLAIN
+        },
+        ..LstmStage::new(LayerShape::new(2, 5))
+    };
+    let noisy = LstmStage {
+        recurrent_mask: true,
+        cell: Cell {
+            zoneout: Zoneout {
+                cell: 0.2,
+                hidden: 0.1,
+            },
+            ..layer.cell
+        },
+        ..layer
+    };
+    let mask = |per_step| Stage::Mask { per_step };
+    let extent = Extent { steps: 4, batch: 3 };
+    let case = |stages, masks| Case {
+        inputs: 2,
+        stages,
+        extent,
+        lengths: Some(vec![4, 0, 2]),
+        masks,
+    };
+    let quiet = case(vec![Stage::Lstm(layer)], None);
+    let (before, after) = (vec![1.0; 2 * 12 + 2 * 3], vec![1.0; 2 * 3 * 3]);
+    let own = [vec![1.0; 3 * 3], vec![0.0; 12 * (5 + 3)]].concat();
+    let masks = [before, own.clone(), own, after].concat();
+    let stages = vec![mask(true), mask(false), Stage::Lstm(noisy), mask(true)];
+    let noisy = case(stages, Some(masks));
+    let (values, dy, dstate) = values(&quiet, 3);
+    each_level(|_| {
+        let [a, b] = [&quiet, &noisy].map(|case| {
+            let [params, x, state] = [&values.params, &values.x, &values.state].map(|v| f32s(v));
+            passes(case, &params, &x, &state, &f32s(&dy), &f32s(&dstate))
+        });
+        assert_eq!(bits(&a.y), bits(&b.y));
+        assert_eq!(bits(&a.state), bits(&b.state));
+        for (a, b) in [
+            (&a.gradients, &b.gradients),
+            (&a.dx, &b.dx),
+            (&a.dstate, &b.dstate),
+        ] {
+            // A sum with 0 may have another sign of 0.
+            assert_eq!(a, b);
+        }
+        assert_ne!(bits(&b.run[0]), bits(&b.y));
+    });
+}
+
+/// A layer with a recurrent mask and no other option runs as a plain one does.
+#[test]
+fn a_run_knows_of_no_mask() {
+    let layer = LstmStage::new(LayerShape::new(2, 5));
+    let masked = LstmStage {
+        recurrent_mask: true,
+        ..layer
+    };
+    let extent = Extent { steps: 4, batch: 3 };
+    let run = |stages: &[Stage]| {
+        let lens = Chain::lengths(2, stages, extent);
+        let mut random = Random(6);
+        let (params, x) = (random.vec(lens.params, 1.0), random.vec(lens.x, 1.0));
+        let (mut y, mut state) = (vec![0.0; lens.y], random.vec(lens.state, 1.0));
+        let mut scratch = vec![f32::NAN; lens.scratch];
+        Chain::new(2, stages, &params)
+            .unwrap()
+            .run(extent, None, &x, &mut state, &mut y, &mut scratch)
+            .unwrap();
+        (bits(&y), bits(&state))
+    };
+    let mask = Stage::Mask { per_step: true };
+    each_level(|_| {
+        let plain = run(&[Stage::Lstm(layer)]);
+        assert_eq!(plain, run(&[mask, Stage::Lstm(masked), mask]));
+    });
 }
 
 /// What does not fit is refused.
@@ -797,6 +916,53 @@ fn refusals() {
         )
         .to_string(),
         "stage 1: expected no skip in a chain that begins with a table"
+    );
+    let zoneout = |cell, hidden| Cell {
+        zoneout: Zoneout { cell, hidden },
+        ..Cell::PLAIN
+    };
+    for cell in [
+        zoneout(1.5, 0.0),
+        zoneout(0.0, -0.1),
+        zoneout(f32::NAN, 0.0),
+    ] {
+        let stage = Stage::Lstm(LstmStage {
+            cell,
+            ..LstmStage::new(LayerShape::new(3, 4))
+        });
+        assert_eq!(
+            refused(3, &[stage]).to_string(),
+            "stage 0: expected zoneout from 0 to 1"
+        );
+    }
+    let stages = [Stage::Mask { per_step: false }];
+    let lens = Chain::lengths(2, &stages, extent);
+    let mut cache = vec![0.0; lens.cache];
+    let error = Chain::new(2, &stages, &[]).unwrap().forward(
+        extent,
+        None,
+        &[0.0; 4],
+        &mut [],
+        &mut [0.0; 4],
+        &mut cache,
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "masks: expected 2 values, got 0"
+    );
+    let error = VariantLstm::<1, 2, 2, 0, 0>::ZERO
+        .infer(
+            &zoneout(0.1, 0.0),
+            None,
+            &[[[1.0]]],
+            &mut Flat::zero(),
+            &mut [[[0.0; 2]]],
+            &mut Flat::zero(),
+        )
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "stage 0: expected no zoneout, which chains have"
     );
     let wrong = Cell {
         cell_clip: -1.0,

@@ -559,6 +559,9 @@ fn wrong_deltas_and_weightings_are_refused() {
     assert_eq!(with(Some(&[1.0, 0.0]), 0.1), Ok(0.0));
 }
 
+/// A loss of the caller's.
+type AnyLoss<'a> = dyn FnMut(&mut [f32], &mut [f32]) -> Result<f32, ArgumentError> + 'a;
+
 /// The two losses that are built in, given as a loss of the caller's; and one that is refused.
 #[test]
 fn any_loss_gives_the_same_step() {
@@ -584,29 +587,28 @@ fn any_loss_gives_the_same_step() {
             each_level(|_| {
                 let want = task.run().unwrap();
                 let model = Model::new(shape, &params).unwrap();
-                let run =
-                    |loss: &mut dyn FnMut(&mut [f32], &mut [f32]) -> Result<f32, ArgumentError>| {
-                        let (mut state, mut gradients) = (start.clone(), vec![0.0; lens.params]);
-                        let mut outputs = vec![f32::NAN; lens.outputs];
-                        let buffers = LossGradient {
-                            x: &x,
-                            state: &mut state,
-                            gradients: &mut gradients,
-                            outputs: &mut outputs,
-                            cache: &mut vec![f32::NAN; lens.cache],
-                            workspace: &mut vec![f32::NAN; lens.workspace],
-                        };
-                        let loss = model.gradient_of(extent, loss, buffers);
-                        (
-                            loss,
-                            Done {
-                                loss: 0.0,
-                                gradients,
-                                outputs,
-                                state,
-                            },
-                        )
+                let run = |loss: &mut AnyLoss| {
+                    let (mut state, mut gradients) = (start.clone(), vec![0.0; lens.params]);
+                    let mut outputs = vec![f32::NAN; lens.outputs];
+                    let buffers = LossGradient {
+                        x: &x,
+                        state: &mut state,
+                        gradients: &mut gradients,
+                        outputs: &mut outputs,
+                        cache: &mut vec![f32::NAN; lens.cache],
+                        workspace: &mut vec![f32::NAN; lens.workspace],
                     };
+                    let loss = model.gradient_of(extent, loss, buffers);
+                    (
+                        loss,
+                        Done {
+                            loss: 0.0,
+                            gradients,
+                            outputs,
+                            state,
+                        },
+                    )
+                };
                 let (loss, done) = run(&mut |y, dy| match aim {
                     Aim::Labels(labels) => loss::softmax_cross_entropy(3, y, labels, dy),
                     Aim::Targets(targets, _) => loss::mean_squared_error(y, targets, dy),

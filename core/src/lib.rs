@@ -78,8 +78,9 @@ mod simd;
 mod train;
 
 pub use chain::{
-    Activation, Cell, Chain, ChainBackward, ChainLengths, Direction, LstmStage, Returns, Stage,
-    VariantCache, VariantLstm, VariantScratch, VariantState, VariantWorkspace,
+    Activation, Cell, Chain, ChainBackward, ChainForward, ChainLengths, Direction, LstmStage,
+    Returns, Stage, VariantCache, VariantLstm, VariantScratch, VariantState, VariantWorkspace,
+    Zoneout,
 };
 pub use error::ArgumentError;
 pub use fixed::{

@@ -1,6 +1,7 @@
 //! The oracle of chains: every stage as its formula says it, one number at a time, in `f64`. Its
 //! gradients are quotients of differences.
 
+use crate::random::Random;
 use fused_lstm::{Activation, Cell, Direction, Extent, LayerShape, LstmStage, Returns, Stage};
 
 /// A chain, what it reads, and how long its rows are.
@@ -14,6 +15,8 @@ pub struct Case {
     pub extent: Extent,
     /// The steps of each row, if they differ.
     pub lengths: Option<Vec<usize>>,
+    /// The masks of a training step; a run has none.
+    pub masks: Option<Vec<f64>>,
 }
 
 /// What goes in: parameters, input, state.
@@ -117,40 +120,68 @@ fn lstm(
     lengths: &[usize],
     x: &[f64],
     state: &mut [f64],
+    masks: Option<&[f64]>,
 ) -> Vec<f64> {
     let Extent { steps, batch, .. } = extent;
     let (inputs, hidden) = (stage.layer.inputs, stage.layer.hidden);
     let (outputs, directions) = (stage.outputs(), stage.direction.count());
     let width = outputs * directions;
     let mut y = vec![0.0; steps * batch * width];
+    let mut last = vec![0.0; batch * width];
+    let zoneout = stage.cell.zoneout;
     let states = state.chunks_mut(stage.direction_state_len(batch));
     let params = params.chunks(stage.direction_params_len());
     for (index, (state, params)) in states.zip(params).enumerate() {
         let reversed = stage.direction == Direction::Reverse || index == 1;
+        let len = stage.direction_masks_len(extent);
+        let mut masks = masks.map(|masks| &masks[index * len..][..len]);
+        let mut part = |wanted: bool, len: usize| {
+            let (own, rest) = masks?.split_at(if wanted { len } else { 0 });
+            masks = Some(rest);
+            wanted.then_some(own)
+        };
+        let of_h = part(stage.recurrent_mask, batch * outputs);
+        let of_cell = part(zoneout.cell > 0.0, steps * batch * hidden);
+        let of_hidden = part(zoneout.hidden > 0.0, steps * batch * outputs);
         let (c, h) = state.split_at_mut(batch * hidden);
         for row in 0..batch {
             let c = &mut c[row * hidden..][..hidden];
             let h = &mut h[row * outputs..][..outputs];
             for t in 0..lengths[row] {
                 let t = if reversed { lengths[row] - 1 - t } else { t };
+                // The step in the order in which they are taken.
+                let s = if reversed { steps - 1 - t } else { t };
                 let x = &x[(t * batch + row) * inputs..][..inputs];
-                let [c_after, h_after] = step(stage, params, x, c, h);
-                c.copy_from_slice(&c_after);
-                h.copy_from_slice(&h_after);
-                y[(t * batch + row) * width + index * outputs..][..outputs].copy_from_slice(h);
+                let factor = |k| of_h.map_or(1.0, |mask| mask[row * outputs + k]);
+                let seen: Vec<f64> = h.iter().enumerate().map(|(k, h)| h * factor(k)).collect();
+                let [c_new, h_new] = step(stage, params, x, c, &seen);
+                y[(t * batch + row) * width + index * outputs..][..outputs].copy_from_slice(&h_new);
+                for (values, new, mask, rate) in [
+                    (&mut *c, c_new, of_cell, zoneout.cell),
+                    (&mut *h, h_new, of_hidden, zoneout.hidden),
+                ] {
+                    let width = new.len();
+                    for (k, (v, new)) in values.iter_mut().zip(new).enumerate() {
+                        let at = (s * batch + row) * width + k;
+                        let z = mask.map_or(f64::from(rate), |mask| mask[at]);
+                        *v = z * *v + (1.0 - z) * new;
+                    }
+                }
+            }
+            let to = &mut last[row * width + index * outputs..][..outputs];
+            if lengths[row] == 0 {
+                to.copy_from_slice(h);
+            } else {
+                let t = if reversed { 0 } else { lengths[row] - 1 };
+                let from = (t * batch + row) * width + index * outputs;
+                to.copy_from_slice(&y[from..from + outputs]);
             }
         }
     }
     let mut short = vec![0.0; batch * width];
     match stage.returns {
         Returns::Sequence => return y,
-        Returns::Last => {
-            for (index, state) in state.chunks(stage.direction_state_len(batch)).enumerate() {
-                for (row, h) in state[batch * hidden..].chunks(outputs).enumerate() {
-                    short[row * width + index * outputs..][..outputs].copy_from_slice(h);
-                }
-            }
-        }
+        Returns::Last => return last,
         Returns::Mean => {
             for (k, v) in y.iter().enumerate() {
                 let row = k / width % batch;
@@ -172,10 +203,16 @@ impl Case {
         let mut width = self.inputs;
         let (mut params, mut state) = (&values.params[..], values.state.clone());
         let mut rest = &mut state[..];
+        let mut masks = self.masks.as_deref();
         for stage in &self.stages {
             let (own, after) = params.split_at(stage.params_len());
             params = after;
             let rows = at.chunks(width);
+            let mask = masks.map(|all| {
+                let (own, after) = all.split_at(stage.masks_len(width, extent));
+                masks = Some(after);
+                own
+            });
             at = match stage {
                 Stage::Embedding { width, .. } => at
                     .iter()
@@ -204,7 +241,7 @@ impl Case {
                     rest = after;
                     let all = vec![extent.steps; batch];
                     let rows = lengths.as_ref().unwrap_or(&all);
-                    let y = lstm(layer, own, extent, rows, &at, own_state);
+                    let y = lstm(layer, own, extent, rows, &at, own_state, mask);
                     if layer.returns != Returns::Sequence {
                         extent.steps = 1;
                         // Behind it every row has one step, so that lengths no longer apply.
@@ -220,6 +257,11 @@ impl Case {
                             .collect::<Vec<_>>()
                     })
                     .collect(),
+                Stage::Mask { .. } => {
+                    let factor = |k: usize| mask.map_or(1.0, |mask| mask[k % mask.len()]);
+                    let each = at.iter().enumerate();
+                    each.map(|(k, v)| v * factor(k)).collect()
+                }
                 Stage::Gain(gain) => at.iter().map(|v| v * f64::from(*gain)).collect(),
                 Stage::Reverse => {
                     let mut turned = at.clone();
@@ -247,6 +289,33 @@ impl Case {
             width = stage.width(width);
         }
         Outputs { y: at, state }
+    }
+
+    /// Random masks as training takes them: 0 and 1.5, or 0 and 1 for states that stay.
+    pub fn any_masks(&self, random: &mut Random) -> Vec<f64> {
+        let (mut masks, mut width, mut extent) = (Vec::new(), self.inputs, self.extent);
+        let mut some = |len: usize, most: f64| {
+            let each = (0..len).map(|_| if random.unit() < 0.5 { 0.0 } else { most });
+            masks.extend(each);
+        };
+        for stage in &self.stages {
+            match stage {
+                Stage::Lstm(lstm) => {
+                    let of_h = lstm.recurrent_mask as usize * extent.batch * lstm.outputs();
+                    for _ in 0..lstm.direction.count() {
+                        some(of_h, 1.5);
+                        some(lstm.direction_masks_len(extent) - of_h, 1.0);
+                    }
+                    if lstm.returns != Returns::Sequence {
+                        extent.steps = 1;
+                    }
+                }
+                Stage::Flatten { .. } => extent.steps = 1,
+                _ => some(stage.masks_len(width, extent), 1.5),
+            }
+            width = stage.width(width);
+        }
+        masks
     }
 
     /// The gradients of Σ y·dy + Σ state·dstate.

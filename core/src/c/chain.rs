@@ -128,7 +128,6 @@ impl Stage {
             DENSE => chain::Stage::Dense(DenseShape::new(self.inputs, self.outputs)),
             ACTIVATION => chain::Stage::Activation(self.gates.read()?),
             LSTM => chain::Stage::Lstm(LstmStage {
-                layer: LayerShape::new(self.inputs, self.outputs),
                 cell: chain::Cell {
                     projection: (self.projection > 0).then_some(self.projection),
                     peepholes: self.peepholes != 0,
@@ -139,6 +138,7 @@ impl Stage {
                     preact_clip: most(self.preact_clip),
                     cell_clip: most(self.cell_clip),
                     projection_clip: most(self.projection_clip),
+                    ..chain::Cell::PLAIN
                 },
                 direction: match self.direction {
                     0 => Direction::Forward,
@@ -158,6 +158,7 @@ impl Stage {
                     2 => Storage::Int8,
                     _ => return Err(Status::Stage),
                 },
+                ..LstmStage::new(LayerShape::new(self.inputs, self.outputs))
             }),
             SKIP => chain::Stage::Skip {
                 first: self.inputs,

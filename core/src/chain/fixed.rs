@@ -1,8 +1,8 @@
 //! One LSTM layer with options whose sizes are types, and its buffers.
 
-use super::recurrent::{Backward, Cache, Forward, Recurrent as _, Rows};
+use super::recurrent::{Backward, Cache, Forward, Masks, Recurrent as _, Rows};
 use super::run::check_rows;
-use super::stage::{Cell, Direction, LstmStage, Returns};
+use super::stage::{Cell, Direction, LstmStage, Returns, Zoneout};
 use crate::error::ArgumentError;
 use crate::layout::flat::{Flat, flat};
 use crate::layout::{Cut, Extent, LayerShape};
@@ -151,10 +151,14 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         );
     };
 
-    /// Refuses functions of rows and clips that are no positive numbers.
+    /// Refuses functions of rows, clips that are no positive numbers, and zoneout.
     fn stage(cell: &Cell) -> Result<LstmStage, ArgumentError> {
         const { Self::FITS };
         if let Some(what) = cell.problem() {
+            return Err(ArgumentError::Stage { index: 0, what });
+        }
+        if cell.zoneout != Zoneout::NONE {
+            let what = "no zoneout, which chains have";
             return Err(ArgumentError::Stage { index: 0, what });
         }
         Ok(LstmStage {
@@ -167,6 +171,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             direction: Direction::Forward,
             returns: Returns::Sequence,
             storage: Storage::F32,
+            recurrent_mask: false,
         })
     }
 
@@ -185,8 +190,8 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
 
     /// `T` steps of `B` rows: `state` is advanced, `y` overwritten; `scratch` holds nothing of use
     /// after. `lengths`, if there are any, say how many steps each row has: beyond them `y` is zero and
-    /// the state stays. Refuses a cell as [`Chain::new`](crate::Chain::new) does, and rows that are
-    /// longer than the sequence.
+    /// the state stays. Refuses a cell as [`Chain::new`](crate::Chain::new) does, one with zoneout, and
+    /// rows that are longer than the sequence.
     pub fn infer<const T: usize, const B: usize>(
         &self,
         cell: &Cell,
@@ -207,6 +212,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             y: y.as_flat_mut(),
             z: scratch.z.as_flat_mut(),
             cache: None,
+            masks: Masks::default(),
             room: scratch.room.as_flat_mut(),
         }));
         Ok(())
@@ -236,6 +242,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             y: y.as_flat_mut(),
             z,
             cache: Some(Cache::cut(&stage, extent, kept)),
+            masks: Masks::default(),
             room,
         }));
         Ok(())
@@ -270,6 +277,7 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
             dstate: dstate.as_flat_mut(),
             z,
             cache: Cache::cut(&stage, extent, kept),
+            masks: Masks::default(),
             gradients: gradients.as_flat_mut(),
             dx: dx.as_flat_mut(),
             room: workspace.as_flat_mut(),

@@ -13,5 +13,5 @@ pub use run::Chain;
 pub use shape::ChainLengths;
 #[cfg(feature = "capi")]
 pub(crate) use shape::check;
-pub use stage::{Activation, Cell, Direction, LstmStage, Returns, Stage};
-pub use train::ChainBackward;
+pub use stage::{Activation, Cell, Direction, LstmStage, Returns, Stage, Zoneout};
+pub use train::{ChainBackward, ChainForward};

@@ -4,6 +4,7 @@
 use super::stage::Activation;
 use crate::activation::{SigmoidInPlace, TanhInPlace};
 use crate::gemm::Gemm;
+use crate::lstm::cell::state;
 use crate::simd::map::{Block, Elementwise, for_each_block};
 use crate::simd::{Arithmetic, Simd, per_level};
 
@@ -20,6 +21,11 @@ per_level! {
         fn add_scaled(to: &mut [f32], a: &[f32], gain: f32) = add_scaled;
         /// Multiplies every number.
         fn scale(values: &mut [f32], gain: f32) = scale;
+        /// Multiplies every number by another one.
+        fn multiply(values: &mut [f32], by: &[f32]) = multiply;
+        /// z·kept + (1 − z)·new in place of what is kept, with the numbers of a mask for z, or one rate
+        /// where there is no mask; a state.
+        fn mix(kept: &mut [f32], new: &[f32], mask: &[f32], rate: f32) = mix;
         /// Clips every number to ±most.
         fn clip(values: &mut [f32], most: f32) = clip;
         /// Gradients become 0 where what they belong to was clipped.
@@ -121,8 +127,21 @@ formula!(HardSigmoidSlope { slope: f32 } (this, s, [y], [d]) => {
 formula!(AddProduct {} (_this, s, [a, b], [to]) => [s.fma(a, b, to)]);
 formula!(AddScaled { gain: f32 } (this, s, [a], [to]) => [s.fma(a, s.splat(this.gain), to)]);
 formula!(Scale { gain: f32 } (this, s, [], [v]) => [s.mul(v, s.splat(this.gain))]);
+formula!(Times {} (_this, s, [by], [v]) => [s.mul(v, by)]);
+formula!(Mix { rate: f32 } (this, s, [new], [kept]) => {
+    let z = s.splat(this.rate);
+    [mixed(s, z, kept, new)]
+});
+formula!(MixByMask {} (_this, s, [new, z], [kept]) => [mixed(s, z, kept, new)]);
 formula!(Clip { most: f32 } (this, s, [], [v]) => [clipped(s, v, this.most)]);
 formula!(WhereNotClipped { most: f32 } (this, s, [v], [d]) => [unless_clipped(s, v, this.most, d)]);
+
+/// z·kept + (1 − z)·new, as a state.
+#[inline(always)]
+fn mixed<A: Arithmetic>(s: A, z: A::V, kept: A::V, new: A::V) -> A::V {
+    let new = s.mul(s.sub(s.splat(1.0), z), new);
+    state(s, s.fma(z, kept, new))
+}
 
 /// A number, clipped to ±most. NaN stays.
 #[inline(always)]
@@ -172,6 +191,20 @@ fn add_scaled<S: Pointwise>(s: S, to: &mut [f32], a: &[f32], gain: f32) {
 #[inline(always)]
 fn scale<S: Pointwise>(s: S, values: &mut [f32], gain: f32) {
     update(s, Scale { gain }, [], [values]);
+}
+
+#[inline(always)]
+fn multiply<S: Pointwise>(s: S, values: &mut [f32], by: &[f32]) {
+    update(s, Times {}, [by], [values]);
+}
+
+#[inline(always)]
+fn mix<S: Pointwise>(s: S, kept: &mut [f32], new: &[f32], mask: &[f32], rate: f32) {
+    if mask.is_empty() {
+        update(s, Mix { rate }, [new], [kept]);
+    } else {
+        update(s, MixByMask {}, [new, mask], [kept]);
+    }
 }
 
 #[inline(always)]

@@ -13,6 +13,9 @@
 //! (Gers and Schmidhuber 2000; Sak, Senior and Beaufays 2014; Greff et al. 2017.) x·Wx of all steps
 //! is one product; each step then takes few passes over its rows. A row that has ended keeps its
 //! state, and its output is zero.
+//!
+//! Where states may stay as they are, z of a mask or the rate of a run, c' becomes z·c + (1 − z)·c' and h
+//! likewise in what is carried; m and the output are those without (Krueger et al. 2017).
 
 use super::pointwise::{Pointwise, Update, clipped, formula, unless_clipped, update};
 use super::stage::LstmStage;
@@ -100,6 +103,8 @@ pub struct Cache<'a> {
     pub(super) c: &'a mut [f32],
     /// The hidden state likewise, `[T+1, B, P]`.
     pub(super) h: &'a mut [f32],
+    /// The new cell states before they are mixed with the old ones, `[T, B, H]`; none if they are not.
+    fresh: &'a mut [f32],
     /// Projected outputs before they are clipped, `[T, B, P]`; none without a projection.
     pub(super) projected: &'a mut [f32],
 }
@@ -115,22 +120,64 @@ impl<'a> Cache<'a> {
             Some(_) => extent.rows().saturating_mul(outputs),
             None => 0,
         };
+        let fresh = if stage.cell.zoneout.cell > 0.0 {
+            extent.rows().saturating_mul(stage.layer.hidden)
+        } else {
+            0
+        };
         let states = stage.layer.hidden.saturating_add(outputs);
         later
             .rows()
             .saturating_mul(states)
+            .saturating_add(fresh)
             .saturating_add(projected)
     }
 
     pub(super) fn cut(stage: &LstmStage, extent: Extent, flat: &'a mut [f32]) -> Self {
         let rows = (extent.steps + 1) * extent.batch;
+        let fresh = if stage.cell.zoneout.cell > 0.0 {
+            extent.rows() * stage.layer.hidden
+        } else {
+            0
+        };
         let mut rest = flat;
         Self {
             c: take(&mut rest, rows * stage.layer.hidden),
             h: take(&mut rest, rows * stage.outputs()),
+            fresh: take(&mut rest, fresh),
             projected: rest,
         }
     }
+}
+
+/// The masks of a direction, each empty where the layer has no such, or does not train.
+#[derive(Clone, Copy, Default)]
+pub struct Masks<'a> {
+    /// Of the hidden state on its way into the gates, `[B, P]`.
+    recurrent: &'a [f32],
+    /// Which cell states stay, `[T, B, H]`, with the steps in their order.
+    cell: &'a [f32],
+    /// Which hidden states do, `[T, B, P]`.
+    hidden: &'a [f32],
+}
+
+impl<'a> Masks<'a> {
+    pub(super) fn cut(stage: &LstmStage, extent: Extent, flat: &'a [f32]) -> Self {
+        let (outputs, zoneout) = (stage.outputs(), stage.cell.zoneout);
+        let mut rest = flat;
+        let mut part = |wanted: bool, len| take(&mut rest, if wanted { len } else { 0 });
+        Self {
+            recurrent: part(stage.recurrent_mask, extent.batch * outputs),
+            cell: part(zoneout.cell > 0.0, extent.rows() * stage.layer.hidden),
+            hidden: part(zoneout.hidden > 0.0, extent.rows() * outputs),
+        }
+    }
+}
+
+/// A row of so many numbers, if there are any.
+#[inline(always)]
+fn row_of(all: &[f32], row: usize, width: usize) -> &[f32] {
+    all.get(row * width..(row + 1) * width).unwrap_or(&[])
 }
 
 /// The arguments of a forward pass.
@@ -149,16 +196,22 @@ pub struct Forward<'a> {
     pub(super) z: &'a mut [f32],
     /// Overwritten, if there is a backward pass to come.
     pub(super) cache: Option<Cache<'a>>,
+    pub(super) masks: Masks<'a>,
     /// Room of [`forward_room_len`], or without that for products.
     pub(super) room: &'a mut [f32],
 }
 
-/// Room of a forward pass: the gates of a row, m of a step, and what it is projected to; and for
-/// products, which need it no more than that they are faster.
+/// Room of a forward pass: the gates of a row, m of a step, and what it is projected to; a row of new
+/// cell states that are to be mixed with the old ones; and for products, which need it no more than that they are faster.
 pub(super) const fn forward_room_len(stage: &LstmStage, extent: Extent) -> usize {
     let LayerShape { inputs, hidden } = stage.layer;
     let (outputs, gates) = (stage.outputs(), hidden.saturating_mul(4));
     let step = hidden.saturating_add(outputs);
+    let fresh = if stage.cell.zoneout.cell > 0.0 {
+        hidden
+    } else {
+        0
+    };
     let products = blocks::longest([
         [extent.rows(), gates, inputs],
         [extent.batch, gates, outputs],
@@ -166,6 +219,7 @@ pub(super) const fn forward_room_len(stage: &LstmStage, extent: Extent) -> usize
     ]);
     gates
         .saturating_add(extent.batch.saturating_mul(step))
+        .saturating_add(fresh)
         .saturating_add(products)
 }
 
@@ -218,6 +272,7 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
         y,
         z,
         mut cache,
+        masks,
         room,
     } = args;
     let LayerShape { inputs, hidden } = stage.layer;
@@ -228,6 +283,8 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
     let gates = take(&mut room, 4 * hidden);
     let m = take(&mut room, batch * hidden);
     let projected = take(&mut room, batch * outputs);
+    let [cell_stays, hidden_stays] = [cell.zoneout.cell > 0.0, cell.zoneout.hidden > 0.0];
+    let fresh = take(&mut room, if cell_stays { hidden } else { 0 });
     s.gemm(GemmArgs {
         a: MatRef::new(x, steps * batch, inputs),
         b: MatRef::new(weights.input, inputs, 4 * hidden),
@@ -238,12 +295,20 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
     let [wi, wf, wo] = parts(weights.peepholes, hidden);
     let each = exact_chunks(z, batch * 4 * hidden).zip(exact_chunks(y, batch * outputs));
     for (step, (z, y)) in each.enumerate() {
+        let mut before = &*h;
         if let Some(cache) = &mut cache {
             keep(&mut *cache.c, step, c);
             keep(&mut *cache.h, step, h);
+            if !masks.recurrent.is_empty() {
+                // What the gates see is what their kernel has its gradient from.
+                let (_, place) = (&mut *cache.h).cut(step * batch * outputs);
+                let (place, _) = place.cut(batch * outputs);
+                s.multiply(&mut *place, masks.recurrent);
+                before = place;
+            }
         }
         s.gemm(GemmArgs {
-            a: MatRef::new(h, batch, outputs),
+            a: MatRef::new(before, batch, outputs),
             b: MatRef::new(weights.recurrent, outputs, 4 * hidden),
             init: Init::Accumulate,
             c: MatMut::new(&mut *z, batch, 4 * hidden),
@@ -262,15 +327,29 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
             gates_before(s, &stage, z, &mut *gates);
             let [i, j, f, o] = parts(&mut *gates, hidden);
             let clip = cell.cell_clip;
-            update(s, NewCell { clip }, [&*i, &*j, &*f], [&mut *c]);
+            let new = if cell_stays {
+                copy_prefix(&mut *fresh, c);
+                &mut *fresh
+            } else {
+                &mut *c
+            };
+            update(s, NewCell { clip }, [&*i, &*j, &*f], [&mut *new]);
             let [_, _, _, zo] = parts(z, hidden);
             if cell.peepholes {
-                s.add_product(zo, c, wo);
+                s.add_product(zo, new, wo);
             }
             gate_after(s, &stage, zo, &mut *o);
-            copy_prefix(&mut *m, c);
+            copy_prefix(&mut *m, new);
             s.activate(cell.output, &mut *m);
             update(s, HiddenState {}, [&*o], [m]);
+            if cell_stays {
+                let row = step * batch + row;
+                if let Some(cache) = &mut cache {
+                    keep(&mut *cache.fresh, row, fresh);
+                }
+                let mask = row_of(masks.cell, row, hidden);
+                s.mix(c, fresh, mask, cell.zoneout.cell);
+            }
         }
         let now: &[f32] = if cell.projection.is_some() {
             s.gemm(GemmArgs {
@@ -291,11 +370,16 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
         };
         let each = exact_chunks(now, outputs).zip(exact_chunks(&mut *h, outputs));
         for (row, ((now, h), y)) in each.zip(exact_chunks(y, outputs)).enumerate() {
-            if rows.is_active(step, row) {
-                copy_prefix(h, now);
-                copy_prefix(y, now);
-            } else {
+            if !rows.is_active(step, row) {
                 y.fill(0.0);
+                continue;
+            }
+            copy_prefix(y, now);
+            if hidden_stays {
+                let mask = row_of(masks.hidden, step * batch + row, outputs);
+                s.mix(h, now, mask, cell.zoneout.hidden);
+            } else {
+                copy_prefix(h, now);
             }
         }
     }
@@ -328,6 +412,7 @@ pub struct Backward<'a> {
     /// What the forward pass left. The pre-activations become their gradients.
     pub(super) z: &'a mut [f32],
     pub(super) cache: Cache<'a>,
+    pub(super) masks: Masks<'a>,
     /// Accumulated to.
     pub(super) gradients: &'a mut [f32],
     /// `[T, B, I]`, overwritten.
@@ -337,7 +422,7 @@ pub struct Backward<'a> {
 }
 
 /// Room of a backward pass: the gates of a row and four rows more, dm of a step, dh of two, m of all
-/// steps, and the kernels and the projection transposed.
+/// steps, the kernels and the projection transposed, and a row where cell states may stay.
 pub(super) const fn backward_room_len(stage: &LstmStage, extent: Extent) -> usize {
     let LayerShape { inputs, hidden } = stage.layer;
     let outputs = stage.outputs();
@@ -355,12 +440,18 @@ pub(super) const fn backward_room_len(stage: &LstmStage, extent: Extent) -> usiz
             .saturating_add(extent.rows().saturating_mul(hidden))
             .saturating_add(hidden.saturating_mul(outputs));
     }
+    if stage.cell.zoneout.cell > 0.0 {
+        len = len.saturating_add(hidden);
+    }
     len
 }
 
 formula!(RawCell {} (_this, s, [i, j, f, c], [_raw]) => [s.fma(f, c, s.mul(i, j))]);
 formula!(Product {} (_this, s, [a, b], [_to]) => [s.mul(a, b)]);
 formula!(AddTo {} (_this, s, [a], [to]) => [s.add(to, a)]);
+formula!(Stay {} (_this, s, [z], [_kept, d]) => {
+    [s.mul(z, d), s.mul(s.sub(s.splat(1.0), z), d)]
+});
 formula!(Subtract {} (_this, s, [a], [to]) => [s.sub(to, a)]);
 formula!(CellGradient { clip: f32 } (this, s, [raw], [dc]) => [unless_clipped(s, raw, this.clip, dc)]);
 
@@ -376,6 +467,7 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
         dstate,
         z,
         cache,
+        masks,
         gradients,
         dx,
         room,
@@ -404,6 +496,8 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
         0
     };
     let projection = take(&mut room, projection_len);
+    let [cell_stays, hidden_stays] = [cell.zoneout.cell > 0.0, cell.zoneout.hidden > 0.0];
+    let dkept = take(&mut room, if cell_stays { hidden } else { 0 });
     let transposed = |to: &mut [f32], from: &[f32], rows, cols| {
         s.transpose(to, MatRef::new(from, rows, cols));
     };
@@ -421,7 +515,12 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
         let later = |all: usize| (step + 1) * all..(step + 2) * all;
         let (units, width) = (batch * hidden, batch * outputs);
         let c_before = cache.c.get(at(units)).unwrap_or(&[]);
-        let c_after = cache.c.get(later(units)).unwrap_or(&[]);
+        let c_after = if cell_stays {
+            cache.fresh.get(at(units))
+        } else {
+            cache.c.get(later(units))
+        };
+        let c_after = c_after.unwrap_or(&[]);
         let dy = dy.get(at(width)).unwrap_or(&[]);
         // The gradient of what the step gave: none for rows that it left alone.
         for (row, (now, dy)) in exact_chunks(&mut *dh_now, outputs)
@@ -429,8 +528,13 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
             .enumerate()
         {
             if rows.is_active(step, row) {
-                let dh = dh.get(row * outputs..(row + 1) * outputs).unwrap_or(&[]);
+                let dh = dh.get_mut(row * outputs..(row + 1) * outputs);
+                let dh = dh.unwrap_or_default();
                 copy_prefix(&mut *now, dh);
+                if hidden_stays {
+                    let mask = row_of(masks.hidden, step * batch + row, outputs);
+                    update(s, Stay {}, [mask], [dh, &mut *now]);
+                }
                 update(s, AddTo {}, [dy], [now]);
             } else {
                 now.fill(0.0);
@@ -471,6 +575,10 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
             let c_after = c_after.get(part(hidden)).unwrap_or(&[]);
             let dm = &*dm.get_mut(part(hidden)).unwrap_or_default();
             let dc = dc.get_mut(part(hidden)).unwrap_or_default();
+            if cell_stays {
+                let mask = row_of(masks.cell, step * batch + row, hidden);
+                update(s, Stay {}, [mask], [&mut *dkept, &mut *dc]);
+            }
 
             gates_before(s, &stage, z, &mut *gates);
             let [i, j, f, o] = parts(&mut *gates, hidden);
@@ -528,6 +636,9 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
                     s.add_product(&mut *dwf, zf, c_before);
                 }
             }
+            if cell_stays {
+                update(s, AddTo {}, [&*dkept], [dc]);
+            }
         }
         s.gemm(GemmArgs {
             a: MatRef::new(z, batch, 4 * hidden),
@@ -536,11 +647,19 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
             c: MatMut::new(&mut *dh_before, batch, outputs),
             scratch: &mut [],
         });
+        if !masks.recurrent.is_empty() {
+            s.multiply(&mut *dh_before, masks.recurrent);
+        }
         for (row, (dh, before)) in exact_chunks(&mut *dh, outputs)
             .zip(exact_chunks(&*dh_before, outputs))
             .enumerate()
         {
-            if rows.is_active(step, row) {
+            if !rows.is_active(step, row) {
+                continue;
+            }
+            if hidden_stays {
+                update(s, AddTo {}, [before], [dh]);
+            } else {
                 copy_prefix(dh, before);
             }
         }

@@ -1,7 +1,7 @@
 //! A chain of stages, and inference through it.
 
 use super::pointwise::Pointwise as _;
-use super::recurrent::{Forward, Recurrent as _, Rows};
+use super::recurrent::{Forward, Masks, Recurrent as _, Rows};
 use super::shape::{
     ChainLengths, apart_lens, between_len, check, inference_lengths, is_plain, lengths,
 };
@@ -282,6 +282,7 @@ fn run(
                 lstm,
                 extent: at,
                 lengths,
+                masks: &[],
                 narrow: chain.narrow,
             };
             layer.run(own, from, state, to, &mut *room)?;
@@ -293,6 +294,7 @@ fn run(
                 width,
                 x,
                 inputs: chain.inputs,
+                mask: &[],
             };
             step.apply(own, from, to, &mut *room);
         }
@@ -317,6 +319,8 @@ pub(super) struct Apart<'a> {
     /// The chain's input, and its width.
     pub(super) x: &'a [f32],
     pub(super) inputs: usize,
+    /// In training.
+    pub(super) mask: &'a [f32],
 }
 
 impl Apart<'_> {
@@ -348,6 +352,10 @@ impl Apart<'_> {
                     dispatch!(s => s.add_scaled(to, x, gain));
                 }
             }
+            Stage::Mask { .. } => {
+                copy_prefix(&mut *to, from);
+                mask_rows(to, self.mask);
+            }
             // It has a state.
             Stage::Lstm(_) => {}
         }
@@ -357,6 +365,13 @@ impl Apart<'_> {
 /// The first numbers.
 fn part(values: &mut [f32], len: usize) -> &mut [f32] {
     values.get_mut(..len).unwrap_or_default()
+}
+
+/// Multiplies by a mask of all steps, or of one, which all then have; if there is a mask.
+pub(super) fn mask_rows(values: &mut [f32], mask: &[f32]) {
+    for values in exact_chunks(values, mask.len()) {
+        dispatch!(s => s.multiply(values, mask));
+    }
 }
 
 /// A row of the table for each number.
@@ -415,6 +430,8 @@ pub(super) struct Layer<'a> {
     pub(super) lstm: &'a LstmStage,
     pub(super) extent: Extent,
     pub(super) lengths: Option<&'a [usize]>,
+    /// Those of its directions, in training.
+    pub(super) masks: &'a [f32],
     pub(super) narrow: Option<RunNarrow>,
 }
 
@@ -464,6 +481,18 @@ impl Layer<'_> {
         1.0 / (*length.unwrap_or(&self.extent.steps)).max(1) as f32
     }
 
+    /// The step of a row that comes last in the order of a direction, where its output is not the
+    /// final hidden state. That of a row without steps is.
+    pub(super) fn last_step(&self, reversed: bool, row: usize) -> Option<usize> {
+        if self.lstm.cell.zoneout.hidden == 0.0 {
+            return None;
+        }
+        let steps = self.extent.steps;
+        let length = self.lengths.and_then(|lengths| lengths.get(row));
+        let last = length.unwrap_or(&steps).checked_sub(1)?;
+        Some(if reversed { steps - 1 } else { last })
+    }
+
     /// Writes a direction's outputs, which come in the order of its steps, or the last one, or their
     /// mean to its columns. The outputs are overwritten.
     pub(super) fn hand_on(
@@ -483,7 +512,11 @@ impl Layer<'_> {
         match self.lstm.returns {
             Returns::Last => {
                 for (row, h) in exact_chunks(last, outputs).enumerate() {
-                    write(row, h);
+                    let output = self.last_step(reversed, row).and_then(|step| {
+                        let at = (step * batch + row) * outputs;
+                        apart.get(at..at + outputs)
+                    });
+                    write(row, output.unwrap_or(h));
                 }
             }
             Returns::Sequence => {
@@ -580,6 +613,7 @@ impl Layer<'_> {
             y,
             z,
             cache: None,
+            masks: Masks::default(),
             room,
         }));
         Ok(())

@@ -26,6 +26,8 @@ pub struct ChainLengths {
     pub cache: usize,
     /// Room of a backward pass.
     pub workspace: usize,
+    /// The masks that training asks for, stage by stage: [`Stage::masks_len`]. Most chains have none.
+    pub masks: usize,
 }
 
 pub(super) const fn max(a: usize, b: usize) -> usize {
@@ -92,8 +94,9 @@ pub(super) const fn between_len(inputs: usize, stages: &[Stage], extent: Extent)
 
 /// The lengths for so many steps and rows. For invalid stages they have no meaning.
 pub(super) const fn lengths(inputs: usize, stages: &[Stage], extent: Extent) -> ChainLengths {
-    let (cache, workspace) = training_lens(inputs, stages, extent);
+    let (cache, workspace, masks) = training_lens(inputs, stages, extent);
     ChainLengths {
+        masks,
         cache,
         workspace,
         ..inference_lengths(inputs, stages, extent)
@@ -127,6 +130,7 @@ pub(super) const fn inference_lengths(
     ChainLengths {
         cache: 0,
         workspace: 0,
+        masks: 0,
         params,
         state,
         x: extent.rows().saturating_mul(inputs),
@@ -202,7 +206,7 @@ pub(crate) fn check(inputs: usize, stages: &[Stage]) -> Result<(), ArgumentError
                 whole = false;
             }
             Stage::Reverse => whole = false,
-            Stage::Activation(_) | Stage::Gain(_) => {}
+            Stage::Activation(_) | Stage::Gain(_) | Stage::Mask { .. } => {}
         }
         width = stage.width(width);
     }

@@ -71,6 +71,36 @@ pub enum Returns {
     Mean,
 }
 
+/// How likely a unit keeps its state of the step before (Krueger et al. 2017), from 0 to 1 each.
+///
+/// A run takes the expectation, c' = z·c + (1 − z)·c_new and likewise h; training takes 0 and 1 of
+/// the caller's masks for z, [`LstmStage::masks_len`]. As TensorFlow's code has it (`ZoneoutWrapper`
+/// of the authors, `ZoneoutLSTMCell` of Tacotron 2), the cell is run as it is and what it carries to the next
+/// step is mixed afterwards: h_new is that of c_new before it is mixed, and the *output* is h_new; only
+/// the carried h is mixed.
+///
+/// ```
+/// use fused_lstm::{Cell, Zoneout};
+///
+/// let cell = Cell { zoneout: Zoneout { cell: 0.1, hidden: 0.05 }, ..Cell::PLAIN };
+/// assert!(!cell.is_plain());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zoneout {
+    /// Of the cell state c.
+    pub cell: f32,
+    /// Of the hidden state h.
+    pub hidden: f32,
+}
+
+impl Zoneout {
+    /// Both 0.
+    pub const NONE: Self = Self {
+        cell: 0.0,
+        hidden: 0.0,
+    };
+}
+
 /// The equations of a cell, as options beside [`PLAIN`](Self::PLAIN). More options may come: a value is
 /// best made with `..Cell::PLAIN`.
 ///
@@ -106,6 +136,8 @@ pub struct Cell {
     /// The largest magnitude of a projected output: TensorFlow's `proj_clip`. Without a projection
     /// it does nothing.
     pub projection_clip: f32,
+    /// How likely its states stay as they are.
+    pub zoneout: Zoneout,
 }
 
 impl Cell {
@@ -120,16 +152,20 @@ impl Cell {
         preact_clip: f32::INFINITY,
         cell_clip: f32::INFINITY,
         projection_clip: f32::INFINITY,
+        zoneout: Zoneout::NONE,
     };
 
     /// What is wrong with it, if anything is.
     pub(super) fn problem(&self) -> Option<&'static str> {
         let functions = [self.gates, self.candidate, self.output];
         let clips = [self.preact_clip, self.cell_clip, self.projection_clip];
+        let rates = [self.zoneout.cell, self.zoneout.hidden];
         if functions.contains(&Activation::Softmax) {
             Some("functions of one number in a cell")
         } else if !clips.iter().all(|&clip| clip > 0.0) {
             Some("clipping to more than 0")
+        } else if !rates.iter().all(|rate| (0.0..=1.0).contains(rate)) {
+            Some("zoneout from 0 to 1")
         } else {
             None
         }
@@ -162,6 +198,10 @@ pub struct LstmStage {
     pub returns: Returns,
     /// What the weights are stored as.
     pub storage: Storage,
+    /// Whether training multiplies the hidden state by a mask of the caller's, the same for all steps
+    /// and all gates, on its way into them (Gal and Ghahramani 2016; Keras's `recurrent_dropout` with
+    /// `implementation` 2). What is carried and handed on is not masked, and a run knows of no mask.
+    pub recurrent_mask: bool,
 }
 
 impl LstmStage {
@@ -173,6 +213,7 @@ impl LstmStage {
             direction: Direction::Forward,
             returns: Returns::Sequence,
             storage: Storage::F32,
+            recurrent_mask: false,
         }
     }
 
@@ -233,6 +274,30 @@ impl LstmStage {
         self.direction_state_len(batch)
             .saturating_mul(self.direction.count())
     }
+
+    /// The masks of one direction: of the hidden state on its way into the gates, `[B, P]`; then which
+    /// cell states stay, `[T, B, H]`, and which hidden states do, `[T, B, P]`, with the steps in the
+    /// order in which the direction takes them. Each if the layer has such.
+    pub const fn direction_masks_len(&self, extent: Extent) -> usize {
+        let outputs = self.outputs();
+        let mut len = 0usize;
+        if self.recurrent_mask {
+            len = extent.batch.saturating_mul(outputs);
+        }
+        if self.cell.zoneout.cell > 0.0 {
+            len = len.saturating_add(extent.rows().saturating_mul(self.layer.hidden));
+        }
+        if self.cell.zoneout.hidden > 0.0 {
+            len = len.saturating_add(extent.rows().saturating_mul(outputs));
+        }
+        len
+    }
+
+    /// The masks that training asks for: those of one direction, and then those of the other.
+    pub const fn masks_len(&self, extent: Extent) -> usize {
+        self.direction_masks_len(extent)
+            .saturating_mul(self.direction.count())
+    }
 }
 
 /// One stage of a [`Chain`](crate::Chain).
@@ -270,6 +335,13 @@ pub enum Stage {
         /// The steps.
         steps: usize,
     },
+    /// In training, multiplies by a mask of the caller's, which holds 0 for what is dropped and
+    /// 1 / (the share that is kept) elsewhere; a run hands on what it gets.
+    Mask {
+        /// Whether every step has a mask of its own, `[T, B, W]`, and not all the same, `[B, W]`
+        /// (Gal and Ghahramani 2016).
+        per_step: bool,
+    },
 }
 
 impl Stage {
@@ -287,6 +359,16 @@ impl Stage {
     pub const fn state_len(&self, batch: usize) -> usize {
         match self {
             Self::Lstm(stage) => stage.state_len(batch),
+            _ => 0,
+        }
+    }
+
+    /// The masks that training asks for, where so many numbers come to it in a row.
+    pub const fn masks_len(&self, width: usize, extent: Extent) -> usize {
+        match self {
+            Self::Lstm(stage) => stage.masks_len(extent),
+            Self::Mask { per_step: true } => extent.rows().saturating_mul(width),
+            Self::Mask { per_step: false } => extent.batch.saturating_mul(width),
             _ => 0,
         }
     }

@@ -2,9 +2,9 @@
 
 use super::pointwise::Pointwise as _;
 use super::recurrent::{
-    Backward, Cache, Forward, Recurrent as _, backward_room_len, forward_room_len,
+    Backward, Cache, Forward, Masks, Recurrent as _, backward_room_len, forward_room_len,
 };
-use super::run::{Apart, Chain, Columns, Layer, exchange, reverse_rows, reverse_steps};
+use super::run::{Apart, Chain, Columns, Layer, exchange, mask_rows, reverse_rows, reverse_steps};
 use super::shape::{between_len, is_plain, max};
 use super::stage::{Activation, LstmStage, Returns, Stage};
 use crate::error::{ArgumentError, check_len, check_lens};
@@ -14,6 +14,24 @@ use crate::model::{self, Model};
 use crate::simd::{dispatch, dispatch_inline};
 use crate::train::dense::{self, backward_rows};
 use crate::train::loss::softmax_rows;
+
+/// The buffers of [`Chain::forward_with`].
+#[derive(Debug)]
+pub struct ChainForward<'a> {
+    /// The input `[T, B, I]`.
+    pub x: &'a [f32],
+    /// Advanced. [`ChainLengths::state`](crate::ChainLengths::state).
+    pub state: &'a mut [f32],
+    /// The output `[T, B, O]` or `[1, B, O]`, overwritten.
+    pub y: &'a mut [f32],
+    /// Overwritten with what [`Chain::backward`] needs.
+    /// [`ChainLengths::cache`](crate::ChainLengths::cache).
+    pub cache: &'a mut [f32],
+    /// The masks of all stages, one after the other: those of a [`Stage::Mask`], and of a layer
+    /// those that [`LstmStage::direction_masks_len`] tells, of each direction.
+    /// [`ChainLengths::masks`](crate::ChainLengths::masks).
+    pub masks: &'a [f32],
+}
 
 /// The buffers of [`Chain::backward`].
 #[derive(Debug)]
@@ -75,17 +93,24 @@ const fn backward_len(lstm: &LstmStage, extent: Extent) -> usize {
     extent.rows().saturating_mul(widths).saturating_add(own)
 }
 
-/// The lengths of the cache and of the workspace.
+/// Whether a layer trains as [`Model`] does.
+fn trains_plainly(lstm: &LstmStage, lengths: Option<&[usize]>) -> bool {
+    is_plain(lstm, lengths) && !lstm.recurrent_mask
+}
+
+/// The lengths of the cache, of the workspace, and of the masks.
 pub(super) const fn training_lens(
     inputs: usize,
     stages: &[Stage],
     extent: Extent,
-) -> (usize, usize) {
+) -> (usize, usize, usize) {
     let (mut kept, mut forward, mut backward) = (0usize, 0, 0);
+    let mut masks = 0usize;
     let (mut width, mut now, mut index) = (inputs, extent, 0);
     while index < stages.len() {
         let stage = &stages[index];
         kept = kept.saturating_add(now.rows().saturating_mul(width));
+        masks = masks.saturating_add(stage.masks_len(width, now));
         match stage {
             Stage::Lstm(lstm) => {
                 kept = kept.saturating_add(stage_cache_len(stage, now));
@@ -104,8 +129,9 @@ pub(super) const fn training_lens(
     let between = between_len(inputs, stages, extent).saturating_mul(2);
     let skipped = extent.rows().saturating_mul(inputs);
     (
-        kept.saturating_add(forward),
+        kept.saturating_add(forward).saturating_add(masks),
         backward.saturating_add(between).saturating_add(skipped),
+        masks,
     )
 }
 
@@ -113,6 +139,8 @@ impl Chain<'_> {
     /// [`run`](Self::run) with a cache for [`backward`](Self::backward): `state` is advanced, `y` and
     /// `cache` are overwritten. What `x` holds beyond the length of a row must be finite, or the
     /// gradients of the parameters are not.
+    ///
+    /// Refuses a chain with masks, which [`forward_with`](Self::forward_with) takes.
     pub fn forward(
         &self,
         extent: Extent,
@@ -122,23 +150,70 @@ impl Chain<'_> {
         y: &mut [f32],
         cache: &mut [f32],
     ) -> Result<(), ArgumentError> {
+        let buffers = ChainForward {
+            x,
+            state,
+            y,
+            cache,
+            masks: &[],
+        };
+        self.forward_with(extent, lengths, buffers)
+    }
+
+    /// [`forward`](Self::forward) with masks for dropout, which the caller makes anew for each
+    /// sequence: the core has no random numbers.
+    ///
+    /// ```
+    /// use fused_lstm::{Chain, ChainForward, DenseShape, Extent, LayerShape, LstmStage, Stage};
+    ///
+    /// // Dropout of the inputs, the same for all steps, and of the hidden state on its way back.
+    /// let layer = LayerShape::new(2, 3);
+    /// let stages = [
+    ///     Stage::Mask { per_step: false },
+    ///     Stage::Lstm(LstmStage { recurrent_mask: true, ..LstmStage::new(layer) }),
+    ///     Stage::Dense(DenseShape::new(3, 1)),
+    /// ];
+    /// let extent = Extent { steps: 4, batch: 1 };
+    /// let lens = Chain::lengths(2, &stages, extent);
+    /// assert_eq!(lens.masks, 2 + 3);
+    /// let params = vec![0.1; lens.params];
+    /// let chain = Chain::new(2, &stages, &params)?;
+    ///
+    /// let (mut y, mut cache) = (vec![0.0; lens.y], vec![0.0; lens.cache]);
+    /// chain.forward_with(extent, None, ChainForward {
+    ///     x: &[1.0; 8],
+    ///     state: &mut vec![0.0; lens.state],
+    ///     y: &mut y,
+    ///     cache: &mut cache,
+    ///     masks: &[2.0, 0.0, 0.0, 1.5, 1.5], // a half is kept, and two thirds
+    /// })?;
+    /// # Ok::<(), fused_lstm::ArgumentError>(())
+    /// ```
+    pub fn forward_with(
+        &self,
+        extent: Extent,
+        lengths: Option<&[usize]>,
+        buffers: ChainForward<'_>,
+    ) -> Result<(), ArgumentError> {
         self.check_f32("weights of f32 for training")?;
         let lens = Self::lengths(self.inputs(), self.stages(), extent);
-        self.check(extent, lengths, x)?;
+        self.check(extent, lengths, buffers.x)?;
         check_lens(&[
-            ("x", lens.x, x.len()),
-            ("state", lens.state, state.len()),
-            ("y", lens.y, y.len()),
-            ("cache", lens.cache, cache.len()),
+            ("x", lens.x, buffers.x.len()),
+            ("state", lens.state, buffers.state.len()),
+            ("y", lens.y, buffers.y.len()),
+            ("cache", lens.cache, buffers.cache.len()),
+            ("masks", lens.masks, buffers.masks.len()),
         ])?;
         if extent.rows() == 0 {
             return Ok(());
         }
-        forward(self, extent, lengths, x, state, y, cache)
+        forward(self, extent, lengths, buffers)
     }
 
     /// The gradients of all parameters, of the initial state and of the input, from those of the
-    /// output and of the final state. `lengths` are those of the forward pass.
+    /// output and of the final state. `lengths` are those of the forward pass, whose masks stand in the
+    /// cache.
     ///
     /// ```
     /// use fused_lstm::{Cell, Chain, ChainBackward, Extent, LayerShape, LstmStage, Stage};
@@ -193,18 +268,24 @@ fn forward(
     chain: &Chain,
     extent: Extent,
     mut lengths: Option<&[usize]>,
-    x: &[f32],
-    mut state: &mut [f32],
-    y: &mut [f32],
-    cache: &mut [f32],
+    buffers: ChainForward,
 ) -> Result<(), ArgumentError> {
+    let ChainForward {
+        x,
+        mut state,
+        y,
+        cache,
+        mut masks,
+    } = buffers;
     let mut rest = cache;
+    copy_prefix(take(&mut rest, masks.len()), masks);
     let (mut params, mut width, mut at) = (chain.params(), chain.inputs(), extent);
     let mut from = take(&mut rest, at.rows() * width);
     copy_prefix(from, x);
     for stage in chain.stages() {
         let own = take(&mut params, stage.params_len());
         let kept = take(&mut rest, stage_cache_len(stage, at));
+        let mask = take(&mut masks, stage.masks_len(width, at));
         width = stage.width(width);
         let after = stage.extent(at);
         let to = take(&mut rest, after.rows() * width);
@@ -214,6 +295,7 @@ fn forward(
                 lstm,
                 extent: at,
                 lengths,
+                masks: mask,
                 narrow: None,
             };
             layer.forward(own, from, state, to, kept, rest)?;
@@ -225,6 +307,7 @@ fn forward(
                 width,
                 x,
                 inputs: chain.inputs(),
+                mask,
             };
             step.apply(own, from, to, &mut []);
         }
@@ -253,6 +336,7 @@ impl Layer<'_> {
         let (inputs, hidden, outputs) = (lstm.layer.inputs, lstm.layer.hidden, lstm.outputs());
         let stride = outputs * lstm.direction.count();
         let apart = take(&mut room, extent.rows() * outputs);
+        let mut masks = self.masks;
         for index in 0..lstm.direction.count() {
             let reversed = self.is_reversed(index);
             let own = take(&mut params, lstm.direction_params_len());
@@ -264,7 +348,8 @@ impl Layer<'_> {
             } else {
                 copy_prefix(&mut *x_kept, x);
             }
-            if is_plain(lstm, self.lengths) {
+            let masks = take(&mut masks, lstm.direction_masks_len(extent));
+            if trains_plainly(lstm, self.lengths) {
                 let hidden = [hidden];
                 let shape = NetworkShape::new(inputs, &hidden);
                 let model = Model::new(shape, own)?;
@@ -284,6 +369,7 @@ impl Layer<'_> {
                     y: &mut *apart,
                     z,
                     cache: Some(Cache::cut(lstm, extent, cache)),
+                    masks: Masks::cut(lstm, extent, masks),
                     room: &mut *room,
                 }));
             }
@@ -314,6 +400,7 @@ impl Layer<'_> {
         let dapart = take(&mut room, extent.rows() * outputs);
         let dx_apart = take(&mut room, extent.rows() * inputs);
         dx.fill(0.0);
+        let mut masks = self.masks;
         for index in 0..lstm.direction.count() {
             let reversed = self.is_reversed(index);
             let own = take(&mut params, lstm.direction_params_len());
@@ -327,7 +414,8 @@ impl Layer<'_> {
                 stride,
             };
             self.take_back(reversed, columns, dy, &mut *dapart, dlast);
-            if is_plain(lstm, self.lengths) {
+            let masks = take(&mut masks, lstm.direction_masks_len(extent));
+            if trains_plainly(lstm, self.lengths) {
                 let hidden = [hidden];
                 let shape = NetworkShape::new(inputs, &hidden);
                 let (cache, _) = cache.cut(shape.cache_len(extent));
@@ -357,6 +445,7 @@ impl Layer<'_> {
                     dstate: &mut *dstate,
                     z,
                     cache: Cache::cut(lstm, extent, cache),
+                    masks: Masks::cut(lstm, extent, masks),
                     gradients: to,
                     dx: &mut *dx_apart,
                     room: &mut *room,
@@ -397,7 +486,13 @@ impl Layer<'_> {
         dapart.fill(0.0);
         if self.lstm.returns == Returns::Last {
             for (row, dlast) in exact_chunks(dlast, outputs).enumerate() {
-                dispatch!(s => s.add_scaled(dlast, row_of(row), 1.0));
+                // To the output of a step, or to the hidden state that it is.
+                let output = self.last_step(reversed, row).and_then(|step| {
+                    let at = (step * batch + row) * outputs;
+                    dapart.get_mut(at..at + outputs)
+                });
+                let to = output.unwrap_or(dlast);
+                dispatch!(s => s.add_scaled(to, row_of(row), 1.0));
             }
             return;
         }
@@ -437,6 +532,8 @@ fn backward(
     let (mut now, mut next) = (take(&mut room, between), take(&mut room, between));
     let skipped = take(&mut room, extent.rows() * chain.inputs());
     skipped.fill(0.0);
+    let all = Place::of(chain, extent, chain.stages().len());
+    let (masks, cache) = cache.cut(all.masks);
     copy_prefix(now, dy);
     for index in (0..chain.stages().len()).rev() {
         // Where a stage's parts begin is what those before it take.
@@ -450,6 +547,7 @@ fn backward(
         let width = stage.width(place.width);
         let (from_len, to_len) = (after.rows() * width, before.rows() * place.width);
         let (_, mut at_stage) = (&mut *cache).cut(place.cache);
+        let mask = part(masks, place.masks, stage.masks_len(place.width, before));
         let x = &*take(&mut at_stage, to_len);
         let d = part_mut(&mut *now, 0, from_len);
         let d_to = part_mut(&mut *next, 0, to_len);
@@ -480,6 +578,7 @@ fn backward(
                     lstm,
                     extent: before,
                     lengths: lengths.filter(|_| place.is_whole),
+                    masks: mask,
                     narrow: None,
                 };
                 let kept = take(&mut at_stage, stage_cache_len(stage, before));
@@ -494,6 +593,10 @@ fn backward(
             Stage::Gain(gain) => {
                 dispatch!(s => s.scale(&mut *d, *gain));
                 copy_prefix(d_to, d);
+            }
+            Stage::Mask { .. } => {
+                copy_prefix(&mut *d_to, d);
+                mask_rows(d_to, mask);
             }
             Stage::Activation(kind) => {
                 let y = part(at_stage, 0, from_len);
@@ -522,7 +625,9 @@ fn backward(
 struct Place {
     params: usize,
     state: usize,
+    /// Behind the masks.
     cache: usize,
+    masks: usize,
     width: usize,
     extent: Extent,
     /// Whether all steps of the input are there.
@@ -535,6 +640,7 @@ impl Place {
             params: 0,
             state: 0,
             cache: 0,
+            masks: 0,
             width: chain.inputs(),
             extent,
             is_whole: true,
@@ -544,6 +650,7 @@ impl Place {
             place.state += stage.state_len(extent.batch);
             place.cache += place.extent.rows() * place.width;
             place.cache += stage_cache_len(stage, place.extent);
+            place.masks += stage.masks_len(place.width, place.extent);
             place.width = stage.width(place.width);
             place.is_whole &= stage.is_whole();
             place.extent = stage.extent(place.extent);
