@@ -167,6 +167,7 @@ impl From<CellText> for Cell {
             preact_clip: clip(text.preact_clip),
             cell_clip: clip(text.cell_clip),
             projection_clip: clip(text.projection_clip),
+            ..Self::PLAIN
         }
     }
 }
@@ -217,7 +218,6 @@ impl From<KindText> for Stage {
             KindText::Dense { inputs, outputs } => Self::Dense(DenseShape::new(inputs, outputs)),
             KindText::Activation { function } => Self::Activation(function.into()),
             KindText::Lstm(lstm) => Self::Lstm(LstmStage {
-                layer: LayerShape::new(lstm.inputs, lstm.hidden),
                 direction: match lstm.direction {
                     DirectionText::Forward => Direction::Forward,
                     DirectionText::Reverse => Direction::Reverse,
@@ -234,6 +234,7 @@ impl From<KindText> for Stage {
                     None => Storage::F32,
                 },
                 cell: lstm.cell.into(),
+                ..LstmStage::new(LayerShape::new(lstm.inputs, lstm.hidden))
             }),
             KindText::Skip { first, gain } => Self::Skip { first, gain },
             KindText::Gain { gain } => Self::Gain(gain),
