@@ -2,6 +2,7 @@
 
 use fused_lstm::{
     Activation, Cell, DenseShape, Direction, LayerShape, LstmStage, Returns, Stage, Storage,
+    Zoneout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,14 @@ pub(super) struct CellText {
     cell_clip: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     projection_clip: Option<f32>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    zoneout_cell: f32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    zoneout_hidden: f32,
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 fn is_false(value: &bool) -> bool {
@@ -149,6 +158,8 @@ impl From<Cell> for CellText {
             preact_clip: clip(cell.preact_clip),
             cell_clip: clip(cell.cell_clip),
             projection_clip: clip(cell.projection_clip),
+            zoneout_cell: cell.zoneout.cell,
+            zoneout_hidden: cell.zoneout.hidden,
         }
     }
 }
@@ -167,6 +178,10 @@ impl From<CellText> for Cell {
             preact_clip: clip(text.preact_clip),
             cell_clip: clip(text.cell_clip),
             projection_clip: clip(text.projection_clip),
+            zoneout: Zoneout {
+                cell: text.zoneout_cell,
+                hidden: text.zoneout_hidden,
+            },
             ..Self::PLAIN
         }
     }

@@ -17,7 +17,7 @@ use crate::chain::{ChainModel, NamedStage};
 use crate::dataset::{Scale, Sequences, fold};
 use crate::recipe::{Job, Network, Recipe};
 use crate::trainer::{Loss, Scores};
-use fused_lstm::{DenseShape, Direction, LayerShape, LstmStage, Returns, Stage};
+use fused_lstm::{DenseShape, Direction, LayerShape, LstmStage, Returns, Stage, Zoneout};
 use serde::{Deserialize, Serialize};
 
 /// What a job makes of its files.
@@ -129,6 +129,10 @@ fn network(network: &Network, inputs: usize, outputs: usize, returns: Returns) -
     for (index, &hidden) in network.hidden.iter().enumerate() {
         let mut lstm = LstmStage::new(LayerShape::new(width, hidden));
         lstm.direction = direction;
+        lstm.cell.zoneout = Zoneout {
+            cell: network.zoneout_cell,
+            hidden: network.zoneout_hidden,
+        };
         if index == last {
             lstm.returns = returns;
         }

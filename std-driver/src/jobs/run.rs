@@ -8,7 +8,7 @@ use crate::dataset::Sequences;
 use crate::import;
 use crate::recipe::Recipe;
 use crate::tensors::TensorFile;
-use crate::trainer::{Judged, Plan, Trainer, judge};
+use crate::trainer::{Dropout, Judged, Plan, Trainer, judge};
 use fused_lstm::{Activation, Chain, Stage};
 use std::path::Path;
 use toml::Value;
@@ -51,10 +51,36 @@ impl<'a> Init<'a> {
     }
 }
 
+/// What is trained: the network of the task, with masks where the recipe drops something.
 fn plan(recipe: &Recipe, task: &Task) -> Plan {
+    let dropout = Dropout {
+        between: recipe.model.dropout,
+        recurrent: recipe.model.recurrent_dropout,
+    };
+    let last = task
+        .stages
+        .iter()
+        .rposition(|s| matches!(s.stage, Stage::Dense(_)));
+    let (mut stages, mut layers) = (Vec::new(), 0);
+    for (index, stage) in task.stages.iter().enumerate() {
+        let mut stage = stage.stage;
+        let is_masked = match &mut stage {
+            Stage::Lstm(lstm) => {
+                lstm.recurrent_mask = dropout.recurrent > 0.0;
+                layers += 1;
+                layers > 1
+            }
+            _ => last == Some(index) && layers > 0,
+        };
+        if is_masked && dropout.between > 0.0 {
+            stages.push(Stage::Mask { per_step: false });
+        }
+        stages.push(stage);
+    }
     Plan {
+        dropout,
         inputs: task.inputs,
-        stages: task.stages.iter().map(|stage| stage.stage).collect(),
+        stages,
         loss: task.loss.clone(),
         training: recipe.training.clone(),
         seed: recipe.seed,

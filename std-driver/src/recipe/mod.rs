@@ -66,6 +66,15 @@ pub struct Network {
     pub hidden: Vec<usize>,
     /// Whether the layers run in both directions, each with so many units.
     pub bidirectional: bool,
+    /// The share of the numbers that are dropped in training on their way into each layer but the first,
+    /// and into the dense one: the same for all steps of a sequence (Gal and Ghahramani 2016).
+    pub dropout: f32,
+    /// The share of the hidden state that is dropped on its way back into its layer, likewise.
+    pub recurrent_dropout: f32,
+    /// How likely a cell state stays as it was in a step (Krueger et al. 2017).
+    pub zoneout_cell: f32,
+    /// And a hidden state.
+    pub zoneout_hidden: f32,
 }
 
 /// How a network is trained.
@@ -150,6 +159,10 @@ impl Recipe {
         let network = |hidden: usize| Network {
             hidden: vec![hidden],
             bidirectional: false,
+            dropout: 0.0,
+            recurrent_dropout: 0.0,
+            zoneout_cell: 0.0,
+            zoneout_hidden: 0.0,
         };
         let (job, model, training) = match job {
             JobName::Forecast => (Job::forecast(), network(32), training),
@@ -226,6 +239,17 @@ impl Recipe {
                 "layers of at least 1 unit",
                 got,
             ));
+        }
+        let parts = [
+            ("model.dropout", self.model.dropout),
+            ("model.recurrent-dropout", self.model.recurrent_dropout),
+            ("model.zoneout-cell", self.model.zoneout_cell),
+            ("model.zoneout-hidden", self.model.zoneout_hidden),
+        ];
+        for (key, value) in parts {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::recipe(key, "0 up to less than 1", value));
+            }
         }
         let rate = training.learning_rate;
         if !(rate.is_finite() && rate > 0.0) {

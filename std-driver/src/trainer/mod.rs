@@ -2,6 +2,7 @@
 
 mod init;
 mod loss;
+mod masks;
 mod progress;
 mod score;
 mod scores;
@@ -33,8 +34,19 @@ pub struct Plan {
     pub loss: Loss,
     /// How it is trained.
     pub training: Training,
+    /// How much is dropped by the masks of the stages.
+    pub dropout: Dropout,
     /// What weights are drawn from.
     pub seed: u64,
+}
+
+/// The shares that masks drop.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Dropout {
+    /// Of a [`Stage::Mask`] that is the same for all steps.
+    pub between: f32,
+    /// Of the hidden state on its way into the gates, of layers with a recurrent mask.
+    pub recurrent: f32,
 }
 
 /// What happened in a call of [`Trainer::step`].
@@ -57,7 +69,7 @@ pub enum Event {
 /// use fused_lstm::{DenseShape, LayerShape, LstmStage, Stage};
 /// use fused_lstm_driver::dataset::{Aim, Frames, Sequences};
 /// use fused_lstm_driver::recipe::{JobName, Recipe, Training};
-/// use fused_lstm_driver::trainer::{Event, Loss, Plan, Scores, Trainer};
+/// use fused_lstm_driver::trainer::{Dropout, Event, Loss, Plan, Scores, Trainer};
 /// use std::sync::Arc;
 ///
 /// // The sine of the next step, from 100 windows of 20.
@@ -75,6 +87,7 @@ pub enum Event {
 ///     ],
 ///     loss: Loss::SquaredError,
 ///     training: Training { epochs: 20, learning_rate: 0.01, ..Recipe::preset(JobName::Forecast).training },
+///     dropout: Dropout::default(),
 ///     seed: 1,
 /// };
 /// let mut trainer = Trainer::new(plan, data, None, Scores::numbers(vec![1.0]))?;
@@ -223,16 +236,27 @@ impl<D: Dataset> Trainer<D> {
         }
         let portion = &self.portions[index];
         self.data.load(portion, &mut self.batch);
-        let batch = &mut self.batch;
+        let batch = &self.batch;
         let chain = Chain::new(self.plan.inputs, &self.plan.stages, &self.progress.params)?;
         let accumulate = self.plan.training.accumulate as u64;
         let at = self.progress.portion % accumulate;
         if at == 0 {
             self.gradients.fill(0.0);
         }
-        let loss = self
-            .shards
-            .gradient(chain, portion.first == 0, batch, &self.plan.loss)?;
+        let step = shards::Step {
+            chain,
+            batch,
+            fresh: portion.first == 0,
+            dropout: self.plan.dropout,
+            place: masks::Place {
+                seed: self.plan.seed,
+                epoch: number,
+                rows: &portion.rows,
+                first: portion.first,
+                steps: portion.steps,
+            },
+        };
+        let loss = self.shards.gradient(step, &self.plan.loss)?;
         if !loss.is_finite() {
             let problem = format!("expected a finite loss, got {loss}");
             return Err(self.diverged(problem));

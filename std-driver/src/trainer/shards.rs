@@ -3,12 +3,13 @@
 //! The gradients are summed from the first shard to the last: the bits depend on how many there are, and
 //! not on the threads that work on them.
 
-use super::{Loss, Plan};
+use super::masks::{Place, draw};
+use super::{Dropout, Loss, Plan};
 use crate::Error;
 use crate::dataset::Batch;
 use crate::memory::zeros;
 use crate::parallel::{cut_rows, gather, scatter};
-use fused_lstm::{ArgumentError, Chain, ChainBackward, ChainLengths, Extent};
+use fused_lstm::{ArgumentError, Chain, ChainBackward, ChainForward, ChainLengths, Extent};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -20,12 +21,24 @@ pub(super) struct Shards {
     dy: Vec<f32>,
 }
 
+/// A step of training, but for the loss.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub(super) chain: Chain<'a>,
+    pub(super) batch: &'a Batch,
+    /// Whether the rows begin here.
+    pub(super) fresh: bool,
+    pub(super) dropout: Dropout,
+    pub(super) place: Place<'a>,
+}
+
 #[derive(Debug, Default)]
 struct Shard {
     rows: Range<usize>,
     extent: Extent,
     x: Vec<f32>,
     lengths: Option<Vec<usize>>,
+    masks: Vec<f32>,
     state: Vec<f32>,
     /// The state behind the step, until it is kept.
     after: Vec<f32>,
@@ -90,13 +103,8 @@ impl Shards {
 
     /// The loss of a batch, and each shard's gradient of it. The states stay until they are
     /// [kept](Self::keep).
-    pub(super) fn gradient(
-        &mut self,
-        chain: Chain,
-        fresh: bool,
-        batch: &Batch,
-        loss: &Loss,
-    ) -> Result<f32, Error> {
+    pub(super) fn gradient(&mut self, step: Step, loss: &Loss) -> Result<f32, Error> {
+        let Step { chain, batch, .. } = step;
         let rows = batch.extent.batch;
         let cut = cut_rows(rows, self.shards.len());
         let active = cut.len();
@@ -104,7 +112,7 @@ impl Shards {
             shard.rows = rows;
         }
         let shards = &mut self.shards[..active];
-        each(shards, |shard| shard.forward(chain, fresh, batch))?;
+        each(shards, |shard| shard.forward(step))?;
         let width = chain.outputs();
         let whole = Chain::lengths(chain.inputs(), chain.stages(), batch.extent);
         let y = room(&mut self.y, whole.y);
@@ -156,7 +164,8 @@ impl Shard {
         Chain::lengths(chain.inputs(), chain.stages(), self.extent)
     }
 
-    fn forward(&mut self, chain: Chain, fresh: bool, batch: &Batch) -> Result<(), ArgumentError> {
+    fn forward(&mut self, step: Step) -> Result<(), ArgumentError> {
+        let Step { chain, batch, .. } = step;
         let Extent { steps, batch: rows } = batch.extent;
         self.extent = Extent {
             steps,
@@ -168,17 +177,25 @@ impl Shard {
         let lengths = batch.lengths.as_ref();
         self.lengths = lengths.map(|lengths| lengths[self.rows.clone()].to_vec());
         self.after.clear();
-        if !fresh {
+        if !step.fresh {
             self.after.extend_from_slice(&self.state);
         }
         self.after.resize(lens.state, 0.0);
-        chain.forward(
+        let place = Place {
+            rows: &step.place.rows[self.rows.clone()],
+            ..step.place
+        };
+        draw(chain, step.dropout, place, &mut self.masks);
+        chain.forward_with(
             self.extent,
             self.lengths.as_deref(),
-            x,
-            &mut self.after,
-            room(&mut self.y, lens.y),
-            room(&mut self.cache, lens.cache),
+            ChainForward {
+                x,
+                state: &mut self.after,
+                y: room(&mut self.y, lens.y),
+                cache: room(&mut self.cache, lens.cache),
+                masks: &self.masks,
+            },
         )
     }
 
