@@ -25,7 +25,7 @@
 //! | input, output | `[T, B, I]`, `[T, B, H]` |
 //! | a layer's parameters | kernel `[I+H, 4, H]`, gates i, j, f, o; bias `[4, H]` |
 //! | the state | `[2, B, H]` for each layer, c and then h; for equal layers `[L, 2, B, H]` |
-//! | an [`LstmStage`]'s parameters, of each direction | kernel `[I+P, 4, H]`; bias `[4, H]`; peepholes `[3, H]` of i, f, o; projection `[H, P]` |
+//! | an [`LstmStage`]'s parameters, of each direction | kernel `[I+P, 4, H]`; bias `[4, H]`; of layer normalisation gains `[4, H]`, and c's gain and shift `[2, H]`; peepholes `[3, H]` of i, f, o; projection `[H, P]` |
 //! | its state | c `[B, H]` and then h `[B, P]` of each direction |
 //! | gradients, optimizer slots | as the parameters |
 //!

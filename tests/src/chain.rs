@@ -66,27 +66,44 @@ fn clip(most: f32, x: f64) -> f64 {
     x.clamp(-f64::from(most), f64::from(most))
 }
 
+/// To a mean of 0 and a variance of 1.
+fn normalize(row: &mut [f64]) {
+    let n = row.len() as f64;
+    let mean = row.iter().sum::<f64>() / n;
+    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+    row.iter_mut()
+        .for_each(|v| *v = (*v - mean) / (variance + 1e-12).sqrt());
+}
+
 /// One step of one row: the cell state and the hidden state after it.
 fn step(stage: &LstmStage, params: &[f64], x: &[f64], c: &[f64], h: &[f64]) -> [Vec<f64>; 2] {
     let LayerShape { inputs, hidden, .. } = stage.layer;
     let (outputs, cell): (usize, Cell) = (stage.outputs(), stage.cell);
     let (kernel, rest) = params.split_at((inputs + outputs) * 4 * hidden);
     let (bias, rest) = rest.split_at(4 * hidden);
+    let norms = if cell.layer_norm { hidden } else { 0 };
+    let (gains, rest) = rest.split_at(4 * norms);
+    let (cell_norm, rest) = rest.split_at(2 * norms);
     let (peepholes, projection) = rest.split_at(if cell.peepholes { 3 * hidden } else { 0 });
-    let sum = |gate: usize, unit: usize| {
-        let column = gate * hidden + unit;
+    let sums = (0..4 * hidden).map(|column| {
         let each = x.iter().chain(h).enumerate();
-        bias[column]
-            + each
-                .map(|(k, v)| v * kernel[k * 4 * hidden + column])
-                .sum::<f64>()
-    };
+        each.map(|(k, v)| v * kernel[k * 4 * hidden + column])
+            .sum::<f64>()
+    });
+    let mut sums: Vec<f64> = sums.collect();
+    if cell.layer_norm {
+        for (sums, gains) in sums.chunks_mut(hidden).zip(gains.chunks(hidden)) {
+            normalize(sums);
+            sums.iter_mut().zip(gains).for_each(|(v, gain)| *v *= gain);
+        }
+    }
+    let sum = |gate: usize, unit: usize| bias[gate * hidden + unit] + sums[gate * hidden + unit];
     let peek = |which: usize, unit: usize, c: f64| {
         let weight = peepholes.get(which * hidden + unit);
         weight.map_or(0.0, |weight| weight * c)
     };
     let gate = |x| one(cell.gates, clip(cell.preact_clip, x));
-    let (mut c_after, mut m) = (Vec::new(), Vec::new());
+    let mut c_after = Vec::new();
     for (unit, &c) in c.iter().enumerate() {
         let i = gate(sum(0, unit) + peek(0, unit, c));
         let j = one(cell.candidate, clip(cell.preact_clip, sum(1, unit)));
@@ -95,10 +112,20 @@ fn step(stage: &LstmStage, params: &[f64], x: &[f64], c: &[f64], h: &[f64]) -> [
         } else {
             gate(sum(2, unit) + peek(1, unit, c))
         };
-        let c = clip(cell.cell_clip, f * c + i * j);
-        let o = gate(sum(3, unit) + peek(2, unit, c));
-        c_after.push(c);
-        m.push(o * one(cell.output, c));
+        c_after.push(f * c + i * j);
+    }
+    if cell.layer_norm {
+        normalize(&mut c_after);
+        let (gain, shift) = cell_norm.split_at(hidden);
+        for (c, (gain, shift)) in c_after.iter_mut().zip(gain.iter().zip(shift)) {
+            *c = *c * gain + shift;
+        }
+    }
+    let mut m = Vec::new();
+    for (unit, c) in c_after.iter_mut().enumerate() {
+        *c = clip(cell.cell_clip, *c);
+        let o = gate(sum(3, unit) + peek(2, unit, *c));
+        m.push(o * one(cell.output, *c));
     }
     if cell.projection.is_some() {
         let projected = |k: usize| {

@@ -151,14 +151,14 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
         );
     };
 
-    /// Refuses functions of rows, clips that are no positive numbers, and zoneout.
+    /// Refuses functions of rows, clips that are no positive numbers, zoneout, and layer normalisation.
     fn stage(cell: &Cell) -> Result<LstmStage, ArgumentError> {
         const { Self::FITS };
         if let Some(what) = cell.problem() {
             return Err(ArgumentError::Stage { index: 0, what });
         }
-        if cell.zoneout != Zoneout::NONE {
-            let what = "no zoneout, which chains have";
+        if cell.zoneout != Zoneout::NONE || cell.layer_norm {
+            let what = "no zoneout or layer normalisation, which chains have";
             return Err(ArgumentError::Stage { index: 0, what });
         }
         Ok(LstmStage {
@@ -190,8 +190,8 @@ impl<const I: usize, const H: usize, const P: usize, const E: usize, const R: us
 
     /// `T` steps of `B` rows: `state` is advanced, `y` overwritten; `scratch` holds nothing of use
     /// after. `lengths`, if there are any, say how many steps each row has: beyond them `y` is zero and
-    /// the state stays. Refuses a cell as [`Chain::new`](crate::Chain::new) does, one with zoneout, and
-    /// rows that are longer than the sequence.
+    /// the state stays. Refuses a cell as [`Chain::new`](crate::Chain::new) does, one with zoneout or layer
+    /// normalisation, and rows that are longer than the sequence.
     pub fn infer<const T: usize, const B: usize>(
         &self,
         cell: &Cell,

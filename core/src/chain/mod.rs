@@ -1,6 +1,7 @@
 //! Chains: embedding, dense and LSTM stages with options, run one after the other.
 
 mod fixed;
+mod norm;
 mod pointwise;
 mod recurrent;
 mod run;

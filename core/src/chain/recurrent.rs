@@ -14,9 +14,13 @@
 //! is one product; each step then takes few passes over its rows. A row that has ended keeps its
 //! state, and its output is zero.
 //!
+//! With layer normalisation the bias is not in z but added to gain·norm(z) of each gate, before the
+//! peepholes, and c' = clip(norm(f·c + i·j)), with a gain and a shift too (Ba, Kiros and Hinton 2016).
+//!
 //! Where states may stay as they are, z of a mask or the rate of a run, c' becomes z·c + (1 − z)·c' and h
 //! likewise in what is carried; m and the output are those without (Krueger et al. 2017).
 
+use super::norm::{Norm, gain_and_shift};
 use super::pointwise::{Pointwise, Update, clipped, formula, unless_clipped, update};
 use super::stage::LstmStage;
 use crate::gemm::{GemmArgs, Init, MatMut, MatRef};
@@ -28,7 +32,7 @@ use crate::simd::{Arithmetic, per_level};
 
 per_level! {
     /// The passes through one direction.
-    trait Recurrent: Pointwise {
+    trait Recurrent: Norm {
         fn recur(args: Forward<'_>) = forward;
         fn recur_back(args: Backward<'_>) = backward;
     }
@@ -68,6 +72,10 @@ pub(super) struct Parts<S> {
     recurrent: S,
     /// `[4, H]`
     bias: S,
+    /// The gains of the gates, `[4, H]`, or none.
+    gains: S,
+    /// The gain and the shift of the cell state, `[2, H]`, or none.
+    cell_norm: S,
     /// `[3, H]`, or none.
     peepholes: S,
     /// `[H, P]`, or none.
@@ -80,17 +88,20 @@ impl<S: Cut + Default> Parts<S> {
         let LayerShape { inputs, hidden } = stage.layer;
         let mut rest = flat;
         let peepholes = if stage.cell.peepholes { 3 * hidden } else { 0 };
+        let norm = if stage.cell.layer_norm { hidden } else { 0 };
         Self {
             input: take(&mut rest, inputs * 4 * hidden),
             recurrent: take(&mut rest, stage.outputs() * 4 * hidden),
             bias: take(&mut rest, 4 * hidden),
+            gains: take(&mut rest, 4 * norm),
+            cell_norm: take(&mut rest, 2 * norm),
             peepholes: take(&mut rest, peepholes),
             projection: rest,
         }
     }
 }
 
-/// Three or four equal parts.
+/// Some equal parts.
 #[inline(always)]
 fn parts<S: Cut + Default, const N: usize>(flat: S, each: usize) -> [S; N] {
     let mut rest = flat;
@@ -105,6 +116,8 @@ pub struct Cache<'a> {
     pub(super) h: &'a mut [f32],
     /// The new cell states before they are mixed with the old ones, `[T, B, H]`; none if they are not.
     fresh: &'a mut [f32],
+    /// What layer normalisation keeps of each row: [`Normed`].
+    norms: &'a mut [f32],
     /// Projected outputs before they are clipped, `[T, B, P]`; none without a projection.
     pub(super) projected: &'a mut [f32],
 }
@@ -125,11 +138,13 @@ impl<'a> Cache<'a> {
         } else {
             0
         };
+        let norms = extent.rows().saturating_mul(Normed::<&[f32]>::len(stage));
         let states = stage.layer.hidden.saturating_add(outputs);
         later
             .rows()
             .saturating_mul(states)
             .saturating_add(fresh)
+            .saturating_add(norms)
             .saturating_add(projected)
     }
 
@@ -145,6 +160,7 @@ impl<'a> Cache<'a> {
             c: take(&mut rest, rows * stage.layer.hidden),
             h: take(&mut rest, rows * stage.outputs()),
             fresh: take(&mut rest, fresh),
+            norms: take(&mut rest, extent.rows() * Normed::<&[f32]>::len(stage)),
             projected: rest,
         }
     }
@@ -170,6 +186,42 @@ impl<'a> Masks<'a> {
             recurrent: part(stage.recurrent_mask, extent.batch * outputs),
             cell: part(zoneout.cell > 0.0, extent.rows() * stage.layer.hidden),
             hidden: part(zoneout.hidden > 0.0, extent.rows() * outputs),
+        }
+    }
+}
+
+/// What is kept of the normalisations of a row: of its gates, and of its cell state.
+#[derive(Default)]
+struct Normed<S> {
+    /// `[4, H]`
+    gates: S,
+    /// `[H]`
+    cell: S,
+    /// `[4]`
+    gate_factors: S,
+    /// `[1]`
+    cell_factor: S,
+}
+
+impl<S: Cut + Default> Normed<S> {
+    const fn len(stage: &LstmStage) -> usize {
+        if stage.cell.layer_norm {
+            stage.layer.hidden.saturating_add(1).saturating_mul(5)
+        } else {
+            0
+        }
+    }
+
+    /// That of a row, from those of all.
+    #[inline(always)]
+    fn of(stage: &LstmStage, all: S, row: usize) -> Self {
+        let (hidden, len) = (stage.layer.hidden, Self::len(stage));
+        let (_, mut rest) = all.cut(row * len);
+        Self {
+            gates: take(&mut rest, 4 * hidden),
+            cell: take(&mut rest, hidden),
+            gate_factors: take(&mut rest, 4),
+            cell_factor: take(&mut rest, 1),
         }
     }
 }
@@ -228,7 +280,8 @@ formula!(NewCell { clip: f32 } (this, s, [i, j, f], [c]) => {
     [state(s, clipped(s, c, this.clip))]
 });
 formula!(OneMinus {} (_this, s, [a], [_to]) => [s.sub(s.splat(1.0), a)]);
-formula!(Projected { clip: f32 } (this, s, [], [h]) => [state(s, clipped(s, h, this.clip))]);
+formula!(NextCell {} (_this, s, [i, j, f], [c]) => [s.fma(f, c, s.mul(i, j))]);
+formula!(Clipped { clip: f32 } (this, s, [], [v]) => [state(s, clipped(s, v, this.clip))]);
 formula!(HiddenState {} (_this, s, [o], [m]) => [state(s, s.mul(o, m))]);
 
 /// The activations of i, j and f, from pre-activations that see the old cell state.
@@ -288,11 +341,16 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
     s.gemm(GemmArgs {
         a: MatRef::new(x, steps * batch, inputs),
         b: MatRef::new(weights.input, inputs, 4 * hidden),
-        init: Init::Bias(weights.bias),
+        init: if cell.layer_norm {
+            Init::Zero
+        } else {
+            Init::Bias(weights.bias)
+        },
         c: MatMut::new(&mut *z, steps * batch, 4 * hidden),
         scratch: &mut *room,
     });
     let [wi, wf, wo] = parts(weights.peepholes, hidden);
+    let [cell_gain, cell_shift] = parts(weights.cell_norm, hidden);
     let each = exact_chunks(z, batch * 4 * hidden).zip(exact_chunks(y, batch * outputs));
     for (step, (z, y)) in each.enumerate() {
         let mut before = &*h;
@@ -319,6 +377,14 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
             if !rows.is_active(step, row) {
                 continue;
             }
+            let mut normed = Normed::default();
+            if cell.layer_norm {
+                if let Some(cache) = &mut cache {
+                    normed = Normed::of(&stage, &mut *cache.norms, step * batch + row);
+                }
+                let (hats, factors) = (normed.gates, normed.gate_factors);
+                s.normalize(hidden, weights.gains, weights.bias, &mut *z, hats, factors);
+            }
             if cell.peepholes {
                 let [zi, _, zf, _] = parts(&mut *z, hidden);
                 s.add_product(zi, c, wi);
@@ -333,7 +399,14 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
             } else {
                 &mut *c
             };
-            update(s, NewCell { clip }, [&*i, &*j, &*f], [&mut *new]);
+            if cell.layer_norm {
+                update(s, NextCell {}, [&*i, &*j, &*f], [&mut *new]);
+                let (hats, factor) = (normed.cell, normed.cell_factor);
+                s.normalize(hidden, cell_gain, cell_shift, &mut *new, hats, factor);
+                update(s, Clipped { clip }, [], [&mut *new]);
+            } else {
+                update(s, NewCell { clip }, [&*i, &*j, &*f], [&mut *new]);
+            }
             let [_, _, _, zo] = parts(z, hidden);
             if cell.peepholes {
                 s.add_product(zo, new, wo);
@@ -363,7 +436,7 @@ fn forward<S: Recurrent>(s: S, args: Forward) {
                 keep(&mut *cache.projected, step, projected);
             }
             let clip = cell.projection_clip;
-            update(s, Projected { clip }, [], [&mut *projected]);
+            update(s, Clipped { clip }, [], [&mut *projected]);
             projected
         } else {
             m
@@ -509,6 +582,8 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
     let (dc, dh) = dstate.cut(batch * hidden);
     let [wi, wf, wo] = parts(weights.peepholes, hidden);
     let [dwi, dwf, dwo] = parts(to.peepholes, hidden);
+    let [cell_gain, cell_shift] = parts(weights.cell_norm, hidden);
+    let [dcell_gain, dcell_shift] = parts(to.cell_norm, hidden);
 
     for step in (0..steps).rev() {
         let at = |all: usize| step * all..(step + 1) * all;
@@ -582,7 +657,7 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
 
             gates_before(s, &stage, z, &mut *gates);
             let [i, j, f, o] = parts(&mut *gates, hidden);
-            let [zi, zj, zf, zo] = parts(z, hidden);
+            let [zi, zj, zf, zo] = parts(&mut *z, hidden);
             gate_after(s, &stage, zo, &mut *o);
             copy_prefix(&mut *tanh_c, c_after);
             s.activate(cell.output, &mut *tanh_c);
@@ -608,10 +683,24 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
                 s.add_product(&mut *dc, zo, wo);
                 s.add_product(&mut *dwo, zo, c_after);
             }
+            let mut normed = Normed::default();
+            if cell.layer_norm {
+                normed = Normed::of(&stage, &*cache.norms, step * batch + row);
+            }
             if cell.cell_clip.is_finite() {
-                update(s, RawCell {}, [&*i, &*j, &*f, c_before], [&mut *raw]);
+                if cell.layer_norm {
+                    copy_prefix(&mut *raw, normed.cell);
+                    gain_and_shift(s, cell_gain, cell_shift, &mut *raw);
+                } else {
+                    update(s, RawCell {}, [&*i, &*j, &*f, c_before], [&mut *raw]);
+                }
                 let clip = cell.cell_clip;
                 update(s, CellGradient { clip }, [&*raw], [&mut *dc]);
+            }
+            if cell.layer_norm {
+                let (hats, factor) = (normed.cell, normed.cell_factor);
+                let (dgain, dshift) = (&mut *dcell_gain, &mut *dcell_shift);
+                s.normalize_back(hidden, cell_gain, hats, factor, &mut *dc, dgain, dshift);
             }
             // dzf, or the share of i in f = 1 − i.
             update(s, Product {}, [&*dc, c_before], [&mut *spare]);
@@ -624,7 +713,7 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
             }
             dz(cell.gates, i, &mut *dtanh, &mut *zi);
             update(s, Product {}, [&*dc, &*i], [&mut *spare]);
-            dz(cell.candidate, j, &mut *spare, zj);
+            dz(cell.candidate, j, &mut *spare, &mut *zj);
             // dc of the step before.
             copy_prefix(&mut *spare, dc);
             update(s, Product {}, [&*spare, &*f], [&mut *dc]);
@@ -638,6 +727,12 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
             }
             if cell_stays {
                 update(s, AddTo {}, [&*dkept], [dc]);
+            }
+            // From what the gates see to the products.
+            if cell.layer_norm {
+                let (hats, factors) = (normed.gates, normed.gate_factors);
+                let (dgains, dbias) = (&mut *to.gains, &mut *to.bias);
+                s.normalize_back(hidden, weights.gains, hats, factors, z, dgains, dbias);
             }
         }
         s.gemm(GemmArgs {
@@ -684,7 +779,9 @@ fn backward<S: Recurrent>(s: S, args: Backward) {
         4 * hidden,
         to.recurrent,
     );
-    accumulate(MatRef::ones(all, 1), z, 4 * hidden, to.bias);
+    if !cell.layer_norm {
+        accumulate(MatRef::ones(all, 1), z, 4 * hidden, to.bias);
+    }
     if cell.projection.is_some() {
         let m = MatRef::new(m_all, all, hidden);
         accumulate(m, cache.projected, outputs, to.projection);

@@ -138,6 +138,14 @@ pub struct Cell {
     pub projection_clip: f32,
     /// How likely its states stay as they are.
     pub zoneout: Zoneout,
+    /// Whether the sums of each gate and the new cell state are normalised over the units (Ba, Kiros
+    /// and Hinton 2016), as TensorFlow's `LayerNormBasicLSTMCell` and `LayerNormLSTMCell` have it:
+    /// x·Wx + h·Wh, without a bias, is normalised for each gate, multiplied by the gate's gain, and the
+    /// layer's bias is added; c_new is normalised with a gain and a shift of its own. What the gates
+    /// see of c through peepholes is added behind, and c is clipped behind. Gains start from 1, the forget
+    /// bias is part of f's. Not with coupled gates or a `preact_clip`, for which no system says what
+    /// it means.
+    pub layer_norm: bool,
 }
 
 impl Cell {
@@ -153,6 +161,7 @@ impl Cell {
         cell_clip: f32::INFINITY,
         projection_clip: f32::INFINITY,
         zoneout: Zoneout::NONE,
+        layer_norm: false,
     };
 
     /// What is wrong with it, if anything is.
@@ -166,6 +175,8 @@ impl Cell {
             Some("clipping to more than 0")
         } else if !rates.iter().all(|rate| (0.0..=1.0).contains(rate)) {
             Some("zoneout from 0 to 1")
+        } else if self.layer_norm && (self.coupled || self.preact_clip.is_finite()) {
+            Some("layer normalisation without coupled gates and clipped pre-activations")
         } else {
             None
         }
@@ -180,8 +191,9 @@ impl Cell {
 /// An LSTM layer of a chain.
 ///
 /// Its parameters are those of one direction, and then those of the other: the kernel
-/// `[I+P, 4, H]` and the bias `[4, H]`, gates i, j, f, o; then the peepholes `[3, H]` of i, f and o,
-/// and the projection `[H, P]`, if there are such. Its state is c `[B, H]` and then h `[B, P]` of each
+/// `[I+P, 4, H]` and the bias `[4, H]`, gates i, j, f, o; then, if there are such, of layer normalisation
+/// the gates' gains `[4, H]` and the cell state's gain and shift `[2, H]`, the peepholes `[3, H]` of i, f and o,
+/// and the projection `[H, P]`. Its state is c `[B, H]` and then h `[B, P]` of each
 /// direction. P is H where there is no projection.
 ///
 /// Another storage than `F32` is for plain cells, and for inference: the parameters of a direction are
@@ -246,6 +258,9 @@ impl LstmStage {
         let LayerShape { inputs, hidden } = self.layer;
         let rows = inputs.saturating_add(self.outputs()).saturating_add(1);
         let mut len = rows.saturating_mul(4).saturating_mul(hidden);
+        if self.cell.layer_norm {
+            len = len.saturating_add(hidden.saturating_mul(6));
+        }
         if self.cell.peepholes {
             len = len.saturating_add(hidden.saturating_mul(3));
         }
