@@ -816,6 +816,9 @@ const NONE: Stage = Stage {
     projection_clip: 0.0,
     gain: 0.0,
     storage: 0,
+    layer_norm: 0,
+    zoneout_cell: 0.0,
+    zoneout_hidden: 0.0,
 };
 const FUNCTION: Activation = Activation {
     kind: 0,

@@ -83,6 +83,13 @@ fn options(stage: &LstmStage) -> String {
     }
     all.extend(cell.peepholes.then(|| "peepholes".into()));
     all.extend(cell.coupled.then(|| "f = 1 - i".into()));
+    all.extend(cell.layer_norm.then(|| "layer normalisation".into()));
+    let zoneout = [("cell", cell.zoneout.cell), ("hidden", cell.zoneout.hidden)];
+    for (what, rate) in zoneout {
+        if rate > 0.0 {
+            all.push(format!("{what} zoneout {rate}"));
+        }
+    }
     all.extend(cell.projection.map(|to| format!("projection to {to}")));
     let clips = [
         ("pre-activations", cell.preact_clip),

@@ -183,6 +183,12 @@ typedef struct {
   // What a layer's weights are stored as: 0 float, 1 half precision, 2 int8. Its parameters
   // are then words, bit by bit.
   uint32_t storage;
+  // Whether a layer's sums and cell state are normalised.
+  uint32_t layer_norm;
+  // The zoneout of its cell state.
+  float zoneout_cell;
+  // Of its hidden state.
+  float zoneout_hidden;
 } FusedLstmStage;
 
 // Stages, from the first to the last.

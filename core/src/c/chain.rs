@@ -74,6 +74,12 @@ pub struct Stage {
     /// What a layer's weights are stored as: 0 float, 1 half precision, 2 int8. Its parameters
     /// are then words, bit by bit.
     pub storage: u32,
+    /// Whether a layer's sums and cell state are normalised.
+    pub layer_norm: u32,
+    /// The zoneout of its cell state.
+    pub zoneout_cell: f32,
+    /// Of its hidden state.
+    pub zoneout_hidden: f32,
 }
 
 /// How many values each buffer of [`fused_lstm_chain_run`] has.
@@ -138,6 +144,11 @@ impl Stage {
                     preact_clip: most(self.preact_clip),
                     cell_clip: most(self.cell_clip),
                     projection_clip: most(self.projection_clip),
+                    layer_norm: self.layer_norm != 0,
+                    zoneout: chain::Zoneout {
+                        cell: self.zoneout_cell,
+                        hidden: self.zoneout_hidden,
+                    },
                     ..chain::Cell::PLAIN
                 },
                 direction: match self.direction {

@@ -1,7 +1,9 @@
 //! A chain of stages in a file: what a network has that is more than plain layers with a head.
 //!
 //! The metadata says the stages; the tensors of stage K are `stage.K.table`, or `stage.K.kernel` and
-//! `stage.K.bias`, and for a layer also `stage.K.peepholes` `[3, H]` and `stage.K.projection` `[H, P]`,
+//! `stage.K.bias`, and for a layer also, where its cell has them, `stage.K.gate_gains` `[4H]` and
+//! `stage.K.cell_norm` `[2, H]` of layer normalisation, `stage.K.peepholes` `[3, H]` and
+//! `stage.K.projection` `[H, P]`,
 //! those of a second direction under `stage.K.backward.`. A layer whose weights are stored in fewer bits
 //! has `stage.K.words` instead, uint32, as the core has them. A state to start from is
 //! `state.N` `[2, 1, H]` of layer N (with `.forward` and `.backward` where there are two directions), or
@@ -107,6 +109,10 @@ fn tensors_of(index: usize, stage: &Stage) -> Vec<(String, Vec<usize>)> {
                 let rows = lstm.layer.inputs.saturating_add(outputs);
                 tensors.push((name("kernel"), vec![rows, columns]));
                 tensors.push((name("bias"), vec![columns]));
+                if lstm.cell.layer_norm {
+                    tensors.push((name("gate_gains"), vec![columns]));
+                    tensors.push((name("cell_norm"), vec![2, hidden]));
+                }
                 if lstm.cell.peepholes {
                     tensors.push((name("peepholes"), vec![3, hidden]));
                 }

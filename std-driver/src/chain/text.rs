@@ -76,6 +76,8 @@ pub(super) struct CellText {
     peepholes: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     coupled: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    layer_norm: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     gates: Option<Function>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +154,7 @@ impl From<Cell> for CellText {
             projection: cell.projection,
             peepholes: cell.peepholes,
             coupled: cell.coupled,
+            layer_norm: cell.layer_norm,
             gates: function(cell.gates, Cell::PLAIN.gates),
             candidate: function(cell.candidate, Cell::PLAIN.candidate),
             output: function(cell.output, Cell::PLAIN.output),
@@ -172,6 +175,7 @@ impl From<CellText> for Cell {
             projection: text.projection,
             peepholes: text.peepholes,
             coupled: text.coupled,
+            layer_norm: text.layer_norm,
             gates: function(text.gates, Self::PLAIN.gates),
             candidate: function(text.candidate, Self::PLAIN.candidate),
             output: function(text.output, Self::PLAIN.output),
@@ -182,7 +186,6 @@ impl From<CellText> for Cell {
                 cell: text.zoneout_cell,
                 hidden: text.zoneout_hidden,
             },
-            ..Self::PLAIN
         }
     }
 }

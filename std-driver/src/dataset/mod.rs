@@ -5,7 +5,7 @@ mod sequences;
 mod table;
 
 pub use scale::Scale;
-pub(crate) use scale::fold;
+pub(crate) use scale::{fold, folds_inputs};
 pub use sequences::{Aim, Frames, Sequences, Span};
 pub use table::Table;
 pub(crate) use table::texts;

@@ -48,6 +48,22 @@ impl Scale {
         }
     }
 
+    /// Whether nothing is changed.
+    pub fn is_identity(&self) -> bool {
+        self.mean.iter().all(|&m| m == 0.0) && self.deviation.iter().all(|&d| d == 1.0)
+    }
+
+    /// The parameters of a dense layer that standardises.
+    pub fn as_dense(&self) -> Vec<f32> {
+        let width = self.mean.len();
+        let mut params = vec![0.0; width * (width + 1)];
+        for (c, (mean, deviation)) in self.mean.iter().zip(&self.deviation).enumerate() {
+            params[c * width + c] = 1.0 / deviation;
+            params[width * width + c] = -mean / deviation;
+        }
+        params
+    }
+
     /// Standardises `values` `[N, width]`.
     pub fn apply(&self, values: &mut [f32]) {
         for row in values.chunks_mut(self.mean.len().max(1)) {
@@ -69,6 +85,13 @@ fn before(scale: &Scale, kernel: &mut [f32], bias: &mut [f32]) {
             *w = scaled as f32;
         }
     }
+}
+
+/// Whether the first stage takes in a standardisation: in a layer whose sums are normalised the bias comes
+/// too late for that.
+pub(crate) fn folds_inputs(stages: &[NamedStage]) -> bool {
+    let first = stages.first().map(|stage| stage.stage);
+    matches!(first, Some(Stage::Lstm(lstm)) if !lstm.cell.layer_norm)
 }
 
 /// Puts the standardisation of a network's inputs and outputs into the weights of its first layer and
@@ -95,7 +118,7 @@ pub(crate) fn fold(stages: &[NamedStage], params: &mut [f32], x: &Scale, y: &Sca
         let (own, after) = rest.split_at_mut(stage.stage.params_len());
         rest = after;
         match stage.stage {
-            Stage::Lstm(lstm) if index == 0 && !x.mean.is_empty() => {
+            Stage::Lstm(lstm) if index == 0 && folds_inputs(stages) && !x.mean.is_empty() => {
                 for own in own.chunks_mut(lstm.direction_params_len().max(1)) {
                     let columns = 4 * lstm.layer.hidden;
                     let (kernel, after) = own.split_at_mut(lstm.layer.inputs * columns);

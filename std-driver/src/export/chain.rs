@@ -2,7 +2,9 @@
 
 use super::{array, c_array};
 use crate::chain::ChainModel;
-use fused_lstm::{Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage, Storage};
+use fused_lstm::{
+    Activation, Cell, Chain, Direction, Extent, LstmStage, Returns, Stage, Storage, Zoneout,
+};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -34,6 +36,14 @@ fn rust_cell(cell: &Cell, names: &mut Names) -> Option<String> {
     }
     if cell.coupled {
         fields.push("coupled: true".into());
+    }
+    if cell.layer_norm {
+        fields.push("layer_norm: true".into());
+    }
+    let Zoneout { cell: c, hidden: h } = cell.zoneout;
+    if (c, h) != (0.0, 0.0) {
+        names.insert("Zoneout");
+        fields.push(format!("zoneout: Zoneout {{ cell: {c:?}, hidden: {h:?} }}"));
     }
     let functions = [
         ("gates", cell.gates, plain.gates),
@@ -284,7 +294,8 @@ fn c_stage(stage: &Stage) -> String {
                 ".kind = FUSED_LSTM_LSTM, .inputs = {}, .outputs = {}, .projection = {}, \
                  .direction = {}, .returns = {}, .peepholes = {}, .coupled = {}, .gates = {}, \
                  .candidate = {}, .output = {}, .preact_clip = {:.8e}f, .cell_clip = {:.8e}f, \
-                 .projection_clip = {:.8e}f, .storage = {}",
+                 .projection_clip = {:.8e}f, .storage = {}, .layer_norm = {}, \
+                 .zoneout_cell = {:.8e}f, .zoneout_hidden = {:.8e}f",
                 lstm.layer.inputs,
                 lstm.layer.hidden,
                 cell.projection.unwrap_or(0),
@@ -311,6 +322,9 @@ fn c_stage(stage: &Stage) -> String {
                     Storage::Int8 => 2,
                     _ => 0,
                 },
+                u8::from(cell.layer_norm),
+                cell.zoneout.cell,
+                cell.zoneout.hidden,
             )
         }
         Stage::Skip { first, gain } => {

@@ -14,7 +14,7 @@ pub use saved::Saved;
 
 use crate::Error;
 use crate::chain::{ChainModel, NamedStage};
-use crate::dataset::{Scale, Sequences, fold};
+use crate::dataset::{Scale, Sequences, fold, folds_inputs};
 use crate::recipe::{Job, Network, Recipe};
 use crate::trainer::{Loss, Scores};
 use fused_lstm::{DenseShape, Direction, LayerShape, LstmStage, Returns, Stage, Zoneout};
@@ -87,17 +87,17 @@ impl Task {
 
     /// The network with these weights, for inputs and outputs as the files have them.
     pub fn model(&self, params: &[f32]) -> ChainModel {
-        let mut params = params.to_vec();
-        fold(
-            &self.stages,
-            &mut params,
-            &self.x_scale,
-            &self.y_scale,
-            false,
-        );
+        let (mut stages, mut params) = (self.stages.clone(), params.to_vec());
+        fold(&stages, &mut params, &self.x_scale, &self.y_scale, false);
+        if !folds_inputs(&stages) && !self.x_scale.is_identity() {
+            let stage = Stage::Dense(DenseShape::new(self.inputs, self.inputs));
+            let name = "scale".into();
+            stages.insert(0, NamedStage { name, stage });
+            params.splice(0..0, self.x_scale.as_dense());
+        }
         ChainModel {
             inputs: self.inputs,
-            stages: self.stages.clone(),
+            stages,
             params,
             start: None,
             sample_rate: self.known.sample_rate.map(f64::from),
@@ -129,6 +129,7 @@ fn network(network: &Network, inputs: usize, outputs: usize, returns: Returns) -
     for (index, &hidden) in network.hidden.iter().enumerate() {
         let mut lstm = LstmStage::new(LayerShape::new(width, hidden));
         lstm.direction = direction;
+        lstm.cell.layer_norm = network.layer_norm;
         lstm.cell.zoneout = Zoneout {
             cell: network.zoneout_cell,
             hidden: network.zoneout_hidden,

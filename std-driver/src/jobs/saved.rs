@@ -135,7 +135,9 @@ impl Saved {
         let text: Text = serde_json::from_str(text).map_err(|e| refuse(&e))?;
         let recipe = Recipe::of_text(file.path(), &text.recipe, &[])?;
         let model = Network::read(file)?.into_chain();
-        let len = model.params.len();
+        // That of the model has a stage more where it standardises apart.
+        let key = format!("{TRAINING_KEYS}params");
+        let len = file.f32_shape(&key)?.iter().product();
         let read = |name: &str| -> Result<Option<Vec<f32>>, Error> {
             let key = format!("{TRAINING_KEYS}{name}");
             match file.has(&key) {

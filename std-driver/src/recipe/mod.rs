@@ -75,6 +75,8 @@ pub struct Network {
     pub zoneout_cell: f32,
     /// And a hidden state.
     pub zoneout_hidden: f32,
+    /// Whether the sums of each gate and the cell state are normalised over a layer's units.
+    pub layer_norm: bool,
 }
 
 /// How a network is trained.
@@ -163,6 +165,7 @@ impl Recipe {
             recurrent_dropout: 0.0,
             zoneout_cell: 0.0,
             zoneout_hidden: 0.0,
+            layer_norm: false,
         };
         let (job, model, training) = match job {
             JobName::Forecast => (Job::forecast(), network(32), training),

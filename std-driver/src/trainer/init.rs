@@ -34,6 +34,10 @@ pub(super) fn glorot_uniform(stages: &[Stage], seed: u64, restart: u64, params: 
                     let (kernel, after) = own.split_at_mut(rows * 4 * hidden);
                     draw(rows, 4 * hidden, kernel);
                     after[2 * hidden..3 * hidden].fill(1.0);
+                    if lstm.cell.layer_norm {
+                        // The gates' gains, and the cell state's.
+                        after[4 * hidden..9 * hidden].fill(1.0);
+                    }
                     if lstm.cell.projection.is_some() {
                         let at = after.len() - hidden * outputs;
                         draw(hidden, outputs, &mut after[at..]);
