@@ -5,7 +5,7 @@ use crate::{Error, files, memory};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -411,8 +411,8 @@ pub(crate) fn write_texts(
     texts: impl IntoIterator<Item = (&'static str, String)>,
 ) -> Result<(), Error> {
     let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text));
-    let texts: HashMap<String, String> = texts.collect();
-    let texts = (!texts.is_empty()).then_some(texts);
+    // In an order, so that the same file has the same bytes.
+    let texts: BTreeMap<String, String> = texts.collect();
     // The order of the format's own library: numbers of more bytes first, then by name.
     let mut tensors: Vec<&NamedTensor> = tensors.iter().collect();
     tensors.sort_by(|a, b| b.dtype().cmp(&a.dtype()).then(a.name.cmp(&b.name)));
@@ -429,8 +429,14 @@ pub(crate) fn write_texts(
     });
     let infos = infos.collect();
     let refuse = |e: &dyn Display| Error::file(path, format!("cannot be written: {e}"));
-    let header = Metadata::new(texts, infos).map_err(|e| refuse(&e))?;
+    let header = Metadata::new(None, infos).map_err(|e| refuse(&e))?;
     let mut header = serde_json::to_vec(&header).map_err(|e| refuse(&e))?;
+    if !texts.is_empty() {
+        let texts = serde_json::to_string(&texts).map_err(|e| refuse(&e))?;
+        let comma = if tensors.is_empty() { "" } else { "," };
+        let texts = format!("\"__metadata__\":{texts}{comma}");
+        header.splice(1..1, texts.into_bytes());
+    }
     header.resize(header.len().next_multiple_of(8), b' ');
     files::replace_with(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;

@@ -149,7 +149,6 @@ impl Stage {
                         cell: self.zoneout_cell,
                         hidden: self.zoneout_hidden,
                     },
-                    ..chain::Cell::PLAIN
                 },
                 direction: match self.direction {
                     0 => Direction::Forward,

@@ -32,8 +32,8 @@ pub enum Schedule {
         /// The part of it that it ends at.
         least: f32,
     },
-    /// Times `factor` after `patience` epochs without a lower validation loss, and again after as many
-    /// more: torch's `ReduceLROnPlateau`, with a threshold of 0.
+    /// Times `factor` when more than `patience` epochs in a row had no lower validation loss, and then
+    /// counted anew: torch's `ReduceLROnPlateau` with a threshold of 0.
     Plateau {
         /// Epochs.
         patience: u64,
@@ -80,9 +80,6 @@ impl Schedule {
         match self {
             Self::Constant {} => Ok(()),
             Self::Step { every: 0, .. } => Err(Error::recipe(key, "every at least 1 epoch", 0)),
-            Self::Plateau { patience: 0, .. } => {
-                Err(Error::recipe(key, "patience of at least 1 epoch", 0))
-            }
             Self::Step { factor, .. } | Self::Plateau { factor, .. } => {
                 part("factor", factor, f32::MIN_POSITIVE)
             }

@@ -134,8 +134,17 @@ impl<D: Dataset> Trainer<D> {
         data: D,
         validation: Option<D>,
         scores: Scores,
-        progress: Progress,
+        mut progress: Progress,
     ) -> Result<Self, Error> {
+        let training = &plan.training;
+        let stopped = training.patience > 0 && progress.since_best >= training.patience;
+        if progress.restart > 0 && progress.portion == 0 && progress.epoch > 0 {
+            // The last restart is over; it goes on if there are more epochs now.
+            if progress.restart >= training.restarts && progress.epoch < training.epochs && !stopped
+            {
+                progress.restart = training.restarts - 1;
+            }
+        }
         let batches = data.epoch(0).len() as u64;
         let shards = Shards::new(&plan, &progress.state)?;
         Ok(Self {
@@ -374,7 +383,7 @@ impl<D: Dataset> Trainer<D> {
         progress.take(score);
         progress.history.push(epoch.clone());
         if let Schedule::Plateau { patience, .. } = plan.training.schedule
-            && progress.since_drop >= patience
+            && progress.since_drop > patience
         {
             progress.drops += 1;
             progress.since_drop = 0;
