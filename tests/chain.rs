@@ -835,6 +835,62 @@ each_level(|_| {
     }
 }
 
+/// Gradients of functions without corners: of all options of noise and normalisation at once, in both
+/// directions, with rows of unequal length.
+#[test]
+fn noise_and_norms_have_the_gradients_of_the_oracle() {
+    let extent = Extent { steps: 5, batch: 3 };
+    for (seed, (layer_norm, peepholes)) in [(false, true), (true, false), (true, true)]
+        .into_iter()
+        .enumerate()
+    {
+        for returns in [Returns::Sequence, Returns::Last, Returns::Mean] {
+            let cell = Cell {
+                layer_norm,
+                peepholes,
+                projection: peepholes.then_some(3),
+                zoneout: Zoneout {
+                    cell: 0.3,
+                    hidden: 0.2,
+                },
+                ..Cell::PLAIN
+            };
+            let stage = Stage::Lstm(LstmStage {
+                cell,
+                returns,
+                direction: Direction::Both,
+                recurrent_mask: true,
+                ..LstmStage::new(LayerShape::new(2, 5))
+            });
+            let case = Case {
+                inputs: 2,
+                stages: vec![
+                    Stage::Mask { per_step: true },
+                    Stage::Mask { per_step: false },
+                    stage,
+                    Stage::Mask { per_step: true },
+                ],
+                extent,
+                lengths: Some(vec![5, 0, 3]),
+                masks: None,
+            };
+            let (values, dy, dstate) = values(&case, seed as u64);
+            let masks = Some(case.any_masks(&mut Random(seed as u64)));
+            let case = Case { masks, ..case };
+            let want = case.gradients(&values, &dy, &dstate);
+            each_level(|level| {
+                let [params, x, state] =
+                    [&values.params, &values.x, &values.state].map(|v| f32s(v));
+                let out = passes(&case, &params, &x, &state, &f32s(&dy), &f32s(&dstate));
+                let what = format!("{returns:?}, {layer_norm}, {peepholes} at {level}");
+                near(&what, &out.gradients, &want.params, 5e-5);
+                near(&what, &out.dx, &want.x, 5e-5);
+                near(&what, &out.dstate, &want.state, 5e-5);
+            });
+        }
+    }
+}
+
 /// Masks that drop nothing leave no trace: of a plain layer, and of one whose states may stay.
 #[test]
 fn masks_of_nothing_leave_no_trace() {

@@ -2,7 +2,7 @@
 
 use fused_lstm::{
     Cell, Chain, Extent, Flat, LayerShape, LayerUnits, Lstm, LstmStage, LstmState, Model, Network,
-    NetworkShape, Packed, PackedModel, SMALLEST_STATE, Stage, Stream, Zigzag,
+    NetworkShape, Packed, PackedModel, SMALLEST_STATE, Stage, Stream, Zigzag, Zoneout,
 };
 use fused_lstm_tests::levels::{bits, each_level, same_bits_at_each_level};
 use fused_lstm_tests::oracle::{self, wide};
@@ -178,6 +178,44 @@ fn a_state_that_decays_ends_at_zero_and_nan_stays() {
         state[3] = f32::NAN;
         infer(shape, extent, &params, &[0.0; 200], &mut state);
         assert!(state[3].is_nan());
+    });
+}
+
+/// What is mixed of a state and the one before it is one, too.
+#[test]
+fn states_that_may_stay_hold_the_bound() {
+    let zoneout = Zoneout {
+        cell: 0.25,
+        hidden: 0.5,
+    };
+    let stages = [Stage::Lstm(LstmStage {
+        cell: Cell {
+            zoneout,
+            ..Cell::PLAIN
+        },
+        ..LstmStage::new(LayerShape::new(1, 9))
+    })];
+    let extent = Extent {
+        steps: 200,
+        batch: 1,
+    };
+    let lens = Chain::lengths(1, &stages, extent);
+    let params = vec![0.0; lens.params];
+    let chain = Chain::new(1, &stages, &params).unwrap();
+    each_level(|_| {
+        for steps in [90, 200] {
+            let extent = Extent { steps, ..extent };
+            let mut state = vec![1.0; lens.state];
+            let mut y = vec![f32::NAN; 9 * steps];
+            let scratch = &mut vec![0.0; Chain::lengths(1, &stages, extent).scratch];
+            let x = &vec![0.0; steps];
+            chain
+                .run(extent, None, x, &mut state, &mut y, scratch)
+                .unwrap();
+            holds_the_bound(&y);
+            holds_the_bound(&state);
+            assert_eq!(state[0] == 0.0, steps == 200);
+        }
     });
 }
 

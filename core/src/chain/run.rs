@@ -294,7 +294,6 @@ fn run(
                 width,
                 x,
                 inputs: chain.inputs,
-                mask: &[],
             };
             step.apply(own, from, to, &mut *room);
         }
@@ -319,8 +318,6 @@ pub(super) struct Apart<'a> {
     /// The chain's input, and its width.
     pub(super) x: &'a [f32],
     pub(super) inputs: usize,
-    /// In training.
-    pub(super) mask: &'a [f32],
 }
 
 impl Apart<'_> {
@@ -352,10 +349,8 @@ impl Apart<'_> {
                     dispatch!(s => s.add_scaled(to, x, gain));
                 }
             }
-            Stage::Mask { .. } => {
-                copy_prefix(&mut *to, from);
-                mask_rows(to, self.mask);
-            }
+            // Training has a mask besides.
+            Stage::Mask { .. } => copy_prefix(to, from),
             // It has a state.
             Stage::Lstm(_) => {}
         }
@@ -365,13 +360,6 @@ impl Apart<'_> {
 /// The first numbers.
 fn part(values: &mut [f32], len: usize) -> &mut [f32] {
     values.get_mut(..len).unwrap_or_default()
-}
-
-/// Multiplies by a mask of all steps, or of one, which all then have; if there is a mask.
-pub(super) fn mask_rows(values: &mut [f32], mask: &[f32]) {
-    for values in exact_chunks(values, mask.len()) {
-        dispatch!(s => s.multiply(values, mask));
-    }
 }
 
 /// A row of the table for each number.

@@ -4,7 +4,7 @@ use super::pointwise::Pointwise as _;
 use super::recurrent::{
     Backward, Cache, Forward, Masks, Recurrent as _, backward_room_len, forward_room_len,
 };
-use super::run::{Apart, Chain, Columns, Layer, exchange, mask_rows, reverse_rows, reverse_steps};
+use super::run::{Apart, Chain, Columns, Layer, exchange, reverse_rows, reverse_steps};
 use super::shape::{between_len, is_plain, max};
 use super::stage::{Activation, LstmStage, Returns, Stage};
 use crate::error::{ArgumentError, check_len, check_lens};
@@ -264,6 +264,13 @@ impl Chain<'_> {
     }
 }
 
+/// Multiplies by a mask of all steps, or of one, which all then have; if there is a mask.
+fn mask_rows(values: &mut [f32], mask: &[f32]) {
+    for values in exact_chunks(values, mask.len()) {
+        dispatch!(s => s.multiply(values, mask));
+    }
+}
+
 fn forward(
     chain: &Chain,
     extent: Extent,
@@ -307,9 +314,9 @@ fn forward(
                 width,
                 x,
                 inputs: chain.inputs(),
-                mask,
             };
             step.apply(own, from, to, &mut []);
+            mask_rows(to, mask);
         }
         from = to;
         if !stage.is_whole() {
