@@ -70,22 +70,24 @@ pub fn log(path: &Path, run: &Run) -> Result<(), Error> {
 
 /// Which epoch was best, and what the test part says of it, a line each.
 pub fn summary(run: &Run) -> Result<Vec<String>, Error> {
-    let mut lines = Vec::new();
-    if let Some((restart, epoch, loss)) = run.trainer.best_epoch() {
-        let by = match run.task.validation {
-            Some(_) => "validation",
-            None => "training",
-        };
-        let of = match run.recipe.training.restarts {
-            1 => String::new(),
-            _ => format!(" of run {}", restart + 1),
-        };
-        lines.push(format!("Best epoch {}{of}, {by} {loss:.5}", epoch + 1));
-    }
+    let mut lines: Vec<String> = best(run).into_iter().collect();
     if let Some(judged) = run.test()? {
         lines.push(format!("Test: {}", scores(&judged, run)));
     }
     Ok(lines)
+}
+
+fn best(run: &Run) -> Option<String> {
+    let (restart, epoch, loss) = run.trainer.best_epoch()?;
+    let by = match run.task.validation {
+        Some(_) => "validation",
+        None => "training",
+    };
+    let of = match run.recipe.training.restarts {
+        1 => String::new(),
+        _ => format!(" of run {}", restart + 1),
+    };
+    Some(format!("Best epoch {}{of}, {by} {loss:.5}", epoch + 1))
 }
 
 fn scores(judged: &Judged, run: &Run) -> String {
@@ -122,7 +124,7 @@ fn page(path: &Path, run: &Run) -> Result<String, Error> {
          <style>{STYLE}</style>\n<h1>{name}</h1>\n",
         crate::files::PICTURE_MARK
     );
-    for line in run.task.summary.iter().chain(&summary(run)?) {
+    for line in run.task.summary.iter().chain(&best(run)) {
         page.push_str(&format!("<p>{}</p>\n", escaped(line)));
     }
     if let Some(judged) = run.test()? {

@@ -62,8 +62,9 @@ pub(super) fn of_job(
     let plan = run.trainer.plan();
     let chain = Chain::new(plan.inputs, &plan.stages, run.trainer.best())?;
     let width = chain.outputs();
-    // The first output of what counts: in order of time, as forecasts and sounds have it.
-    let mut pairs: Vec<(f64, f64)> = Vec::new();
+    // The first output of what counts: of forecasts in the order of time, of sounds one after the other.
+    let is_sound = matches!(run.recipe.job, Job::Audio { .. });
+    let mut sounds: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
     let judged = outputs(
         chain,
         data,
@@ -71,8 +72,21 @@ pub(super) fn of_job(
         run.task.scores.clone(),
         |batch, y| {
             let rows = y.chunks_exact(width).zip(batch.targets.chunks_exact(width));
-            let counted = rows.zip(&batch.mask).filter(|(_, counts)| **counts);
-            pairs.extend(counted.map(|((y, target), _)| (f64::from(target[0]), f64::from(y[0]))));
+            let counted = rows
+                .zip(&batch.mask)
+                .enumerate()
+                .filter(|(_, (_, counts))| **counts);
+            for (row, ((y, target), _)) in counted {
+                let sound = if is_sound {
+                    row % batch.extent.batch
+                } else {
+                    0
+                };
+                if sounds.len() <= sound {
+                    sounds.resize(sound + 1, Vec::new());
+                }
+                sounds[sound].push((f64::from(target[0]), f64::from(y[0])));
+            }
         },
     )?;
     match (&run.recipe.job, &judged.scores) {
@@ -82,7 +96,7 @@ pub(super) fn of_job(
         (Job::Forecast { .. }, _) => {
             let (scale, mean) = unit_of_first(run);
             let unit = |(a, b): (f64, f64)| (a * scale + mean, b * scale + mean);
-            let some: Vec<_> = pairs
+            let some: Vec<_> = sounds[0]
                 .iter()
                 .rev()
                 .take(MOST)
@@ -113,7 +127,7 @@ pub(super) fn of_job(
                 "Waveforms, where they are loudest",
                 axes,
                 names,
-                loudest(&pairs),
+                loudest(&sounds),
             )
             .map_err(failed)
         }
@@ -134,10 +148,11 @@ fn chart(title: &str, axes: Axes, names: [&str; 2], pairs: &[(f64, f64)]) -> Dra
 }
 
 /// As many samples as a chart shows, where the target is loudest.
-fn loudest(pairs: &[(f64, f64)]) -> &[(f64, f64)] {
+fn loudest(sounds: &[Vec<(f64, f64)>]) -> &[(f64, f64)] {
     let energy = |some: &[(f64, f64)]| some.iter().map(|pair| pair.0 * pair.0).sum::<f64>();
-    let some = pairs
-        .chunks(MOST)
+    let some = sounds
+        .iter()
+        .flat_map(|sound| sound.chunks(MOST))
         .max_by(|a, b| energy(a).total_cmp(&energy(b)));
     some.unwrap_or(&[])
 }
