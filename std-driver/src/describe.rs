@@ -159,6 +159,7 @@ fn stage_row(name: &str, stage: &Stage) -> Row {
             let options = format!("{steps} steps side by side");
             row(name, "flatten", String::new(), options, 0)
         }
+        Stage::Mask { .. } => row(name, "mask", String::new(), "in training only".into(), 0),
         _ => row(name, "reverse", String::new(), "the steps".into(), 0),
     }
 }

@@ -359,12 +359,10 @@ fn a_run_that_goes_on_is_the_run_that_never_stopped() {
 /// The recipe with its files under `root`.
 fn absolute(text: &str, root: &Path) -> String {
     let root = root.display();
-    let text = text
-        .replace("\"series.csv\"", &format!("\"{root}/series.csv\""))
+    text.replace("\"series.csv\"", &format!("\"{root}/series.csv\""))
         .replace("\"recordings\"", &format!("\"{root}/recordings\""))
         .replace("data = { segment", &format!("data = {{ dry = [\"{root}/dry.wav\"], processed = [\"{root}/processed.wav\"], segment"))
-        .replace("data = { embedding", &format!("data = {{ file = \"{root}/text.txt\", embedding"));
-    text
+        .replace("data = { embedding", &format!("data = {{ file = \"{root}/text.txt\", embedding"))
 }
 
 /// The bits depend on the shards, and not on the threads.

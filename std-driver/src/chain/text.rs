@@ -34,6 +34,7 @@ pub(super) enum KindText {
     Gain { gain: f32 },
     Reverse {},
     Flatten { steps: usize },
+    Mask { per_step: bool },
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
@@ -224,6 +225,7 @@ impl From<Stage> for KindText {
             Stage::Skip { first, gain } => Self::Skip { first, gain },
             Stage::Gain(gain) => Self::Gain { gain },
             Stage::Flatten { steps } => Self::Flatten { steps },
+            Stage::Mask { per_step } => Self::Mask { per_step },
             _ => Self::Reverse {},
         }
     }
@@ -258,6 +260,7 @@ impl From<KindText> for Stage {
             KindText::Gain { gain } => Self::Gain(gain),
             KindText::Reverse {} => Self::Reverse,
             KindText::Flatten { steps } => Self::Flatten { steps },
+            KindText::Mask { per_step } => Self::Mask { per_step },
         }
     }
 }

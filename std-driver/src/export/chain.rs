@@ -137,6 +137,7 @@ fn rust_stage(stage: &Stage, names: &mut Names) -> String {
         Stage::Skip { first, gain } => format!("Stage::Skip {{ first: {first}, gain: {gain:?} }}"),
         Stage::Gain(gain) => format!("Stage::Gain({gain:?})"),
         Stage::Flatten { steps } => format!("Stage::Flatten {{ steps: {steps} }}"),
+        Stage::Mask { per_step } => format!("Stage::Mask {{ per_step: {per_step} }}"),
         _ => "Stage::Reverse".into(),
     }
 }
@@ -332,6 +333,8 @@ fn c_stage(stage: &Stage) -> String {
         }
         Stage::Gain(gain) => format!(".kind = FUSED_LSTM_GAIN, .gain = {gain:.8e}f"),
         Stage::Flatten { steps } => format!(".kind = FUSED_LSTM_FLATTEN, .inputs = {steps}"),
+        // A run knows of no mask.
+        Stage::Mask { .. } => ".kind = FUSED_LSTM_GAIN, .gain = 1.0f".into(),
         _ => ".kind = FUSED_LSTM_REVERSE".into(),
     }
 }

@@ -1,5 +1,6 @@
 //! The loss and the scores of a network on some data.
 
+use super::shards::needed_lengths;
 use super::{Loss, Scores};
 use crate::Error;
 use crate::dataset::{Batch, Dataset};
@@ -49,7 +50,7 @@ pub(crate) fn outputs<D: Dataset + ?Sized>(
         if scratch.len() < lens.scratch {
             scratch.resize(lens.scratch, 0.0);
         }
-        let lengths = batch.lengths.as_deref();
+        let lengths = needed_lengths(chain, &batch);
         let scratch = &mut scratch[..lens.scratch];
         chain.run(batch.extent, lengths, &batch.x, &mut state, &mut y, scratch)?;
         scores.add(width, &batch, &y);

@@ -159,6 +159,12 @@ fn each(
     }
 }
 
+/// The lengths of the rows, if the network has a use for them: what comes behind the end of a row changes
+/// nothing before it, and is not counted, where no stage looks ahead.
+pub(super) fn needed_lengths<'a>(chain: Chain, batch: &'a Batch) -> Option<&'a [usize]> {
+    batch.lengths.as_deref().filter(|_| !chain.is_causal())
+}
+
 impl Shard {
     fn lens(&self, chain: Chain) -> ChainLengths {
         Chain::lengths(chain.inputs(), chain.stages(), self.extent)
@@ -174,7 +180,7 @@ impl Shard {
         let lens = self.lens(chain);
         let x = room(&mut self.x, lens.x);
         gather(&batch.x, rows, chain.inputs(), &self.rows, x);
-        let lengths = batch.lengths.as_ref();
+        let lengths = needed_lengths(chain, batch);
         self.lengths = lengths.map(|lengths| lengths[self.rows.clone()].to_vec());
         self.after.clear();
         if !step.fresh {
