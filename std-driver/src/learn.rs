@@ -2,12 +2,12 @@
 
 use crate::args::{Train, What, setting};
 use crate::command::End;
-use crate::complain;
+use crate::{complain, complain_only_if};
 use fused_lstm_driver::jobs::{Init, Run, Saved};
 use fused_lstm_driver::recipe::{Job, Recipe, echo_to_toml};
 use fused_lstm_driver::settings::Settings;
 use fused_lstm_driver::tensors::TensorFile;
-use fused_lstm_driver::trainer::{Epoch, Event};
+use fused_lstm_driver::trainer::{Epoch, Event, Group};
 use fused_lstm_driver::{Error, files, jobs, one_line, recipe, report, signals, threads};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, Write};
@@ -34,6 +34,8 @@ pub fn train(arguments: &Train) -> Result<Option<End>, Error> {
         print_recipe(arguments)?;
         return Ok(Some(End::Done));
     }
+    let group = group();
+    complain_only_if(group.is_first());
     let flags = &arguments.settings;
     let resumes = match &arguments.files.resume {
         Some(path) => Saved::is(&TensorFile::open(path)?),
@@ -78,7 +80,7 @@ pub fn train(arguments: &Train) -> Result<Option<End>, Error> {
         }
         _ => return refuse_sets(arguments).map(|()| None),
     };
-    learn(arguments, run).map(Some)
+    learn(arguments, run, group).map(Some)
 }
 
 fn refuse_sets(arguments: &Train) -> Result<(), Error> {
@@ -121,8 +123,26 @@ fn say(line: &str) -> Result<bool, Error> {
     }
 }
 
-fn learn(arguments: &Train, mut run: Run) -> Result<End, Error> {
+/// The processes that `mpirun` started, or this one alone.
+fn group() -> Group {
+    #[cfg(feature = "mpi")]
+    return Group::of_ranks();
+    #[cfg(not(feature = "mpi"))]
+    Group::alone()
+}
+
+fn learn(arguments: &Train, run: Run, group: Group) -> Result<End, Error> {
+    let mut run = run.with_group(group)?;
     let files = &arguments.files;
+    let size = run.trainer.group().size();
+    if size > run.recipe.training.shards {
+        let expected = format!("at least {size}, a shard for each process");
+        return Err(Error::Recipe {
+            key: "training.shards".into(),
+            expected,
+            got: run.recipe.training.shards.to_string(),
+        });
+    }
     if let Some(plot) = &files.plot {
         let expected = "a tutorial (--report writes a page with the pictures of a recipe's job)";
         return Err(setting("plot", expected, plot.display()));
@@ -167,7 +187,9 @@ fn learn(arguments: &Train, mut run: Run) -> Result<End, Error> {
         }
     }
     told.end(&run, files.save.as_deref())?;
-    if let Some(path) = &files.report {
+    if let Some(path) = &files.report
+        && run.trainer.group().is_first()
+    {
         report::write(path, &run)?;
     }
     Ok(match run.trainer.is_done() {
@@ -185,7 +207,8 @@ fn epochs(
 ) -> Result<(), Error> {
     let files = &arguments.files;
     let mut steps = 0;
-    while !asked.load(Ordering::Relaxed) {
+    // All processes end at the same step.
+    while !run.trainer.group().any(asked.load(Ordering::Relaxed)) {
         let Some(event) = run.trainer.step()? else {
             break;
         };
@@ -203,7 +226,9 @@ fn epochs(
             }
             Event::Epoch(epoch) => {
                 told.epoch(run, &epoch)?;
-                if let Some(path) = &files.log {
+                if let Some(path) = &files.log
+                    && run.trainer.group().is_first()
+                {
                     report::log(path, run)?;
                 }
                 if let Some(path) = &files.save
@@ -233,6 +258,7 @@ impl Told {
             &arguments.files.report,
         ];
         let quiet = arguments.quiet
+            || !run.trainer.group().is_first()
             || written
                 .into_iter()
                 .flatten()

@@ -13,6 +13,7 @@ use fused_lstm_driver::one_line;
 use fused_lstm_driver::signals::INTERRUPTED;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn main() -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
@@ -59,9 +60,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether another process says what this one would.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is the one that says what all of them would.
+fn complain_only_if(is_first: bool) {
+    SILENT.store(!is_first, Ordering::Relaxed);
+}
+
 /// Prints a line to standard error, if it is there.
 fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    if !SILENT.load(Ordering::Relaxed) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 /// A message up to the hints about usage, as one line.

@@ -15,15 +15,21 @@ mod keras;
 #[cfg(test)]
 mod naive;
 mod nam;
+#[cfg(feature = "onnx")]
 mod onnx;
+#[cfg(feature = "tensorflow")]
 mod raw;
 mod rtneural;
 mod source;
+#[cfg(feature = "tensorflow")]
 mod step;
+#[cfg(feature = "tensorflow")]
 mod tf1;
 mod tfjs;
+#[cfg(feature = "tensorflow")]
 mod tflite;
 mod torch;
+#[cfg(any(feature = "onnx", feature = "tensorflow"))]
 mod wire;
 
 pub use found::{Found, Kind, Layer, Lstm};
@@ -174,21 +180,37 @@ fn find(source: &Source, format: Option<Format>, options: &Options) -> Result<Fo
         None => detect(source)?,
     };
     let format = format.ok_or_else(|| {
-        source.problem(
-            "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file",
-        )
+        source.problem(format!(
+            "expected a network of PyTorch, Keras, ONNX, NAM, RTNeural, GuitarML, ICU4X, TensorFlow 1, TensorFlow.js or TensorFlow Lite, got another file{}",
+            left_out()
+        ))
     })?;
     match format {
         Format::Nam => nam::read(source, options),
         Format::Rtneural => rtneural::read(source, options),
         Format::Guitarml => guitarml::read(source, options),
         Format::Icu => icu::read(source, options),
+        #[cfg(feature = "onnx")]
         Format::Onnx => onnx::read(source, options),
         Format::Torch => torch::read(source, options),
         Format::Keras => whole_or_part(keras::read, source, options),
         Format::Tfjs => whole_or_part(tfjs::read, source, options),
+        #[cfg(feature = "tensorflow")]
         Format::Tf1 => tf1::read(source, options),
+        #[cfg(feature = "tensorflow")]
         Format::Tflite => whole_or_part(tflite::read, source, options),
+        #[cfg(not(all(feature = "onnx", feature = "tensorflow")))]
+        _ => Err(source.problem(format!("expected another format: {}", left_out()))),
+    }
+}
+
+/// What was not compiled, for an error that may come from that.
+fn left_out() -> &'static str {
+    match (cfg!(feature = "onnx"), cfg!(feature = "tensorflow")) {
+        (true, true) => "",
+        (false, true) => "; this command was built without its feature onnx",
+        (true, false) => "; this command was built without its feature tensorflow",
+        (false, false) => "; this command was built without its features onnx and tensorflow",
     }
 }
 
@@ -254,10 +276,8 @@ fn detect(source: &Source) -> Result<Option<Format>, Error> {
             Some(Format::Tfjs)
         } else if torch::is(source) {
             Some(Format::Torch)
-        } else if tf1::is(source) {
-            Some(Format::Tf1)
         } else {
-            None
+            tensorflow(source)
         });
     }
     let own = TensorFile::from_bytes(source.path(), source.bytes().to_vec());
@@ -271,11 +291,28 @@ fn detect(source: &Source) -> Result<Option<Format>, Error> {
     if torch::is(source) {
         return Ok(Some(Format::Torch));
     }
-    if tflite::is(source) {
-        return Ok(Some(Format::Tflite));
+    Ok(tensorflow(source).or_else(|| onnx(source)))
+}
+
+#[cfg(feature = "tensorflow")]
+fn tensorflow(source: &Source) -> Option<Format> {
+    if !json::is_object(source) && tflite::is(source) {
+        return Some(Format::Tflite);
     }
-    if tf1::is(source) {
-        return Ok(Some(Format::Tf1));
-    }
-    Ok(onnx::is(source).then_some(Format::Onnx))
+    tf1::is(source).then_some(Format::Tf1)
+}
+
+#[cfg(not(feature = "tensorflow"))]
+fn tensorflow(_: &Source) -> Option<Format> {
+    None
+}
+
+#[cfg(feature = "onnx")]
+fn onnx(source: &Source) -> Option<Format> {
+    onnx::is(source).then_some(Format::Onnx)
+}
+
+#[cfg(not(feature = "onnx"))]
+fn onnx(_: &Source) -> Option<Format> {
+    None
 }

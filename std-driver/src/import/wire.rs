@@ -174,6 +174,7 @@ impl<'a> Value<'a> {
         Ok(())
     }
 
+    #[cfg(feature = "onnx")]
     /// Adds the doubles of a repeated field, packed or not.
     pub(crate) fn doubles(self, to: &mut Vec<f64>) -> Result<()> {
         match self {

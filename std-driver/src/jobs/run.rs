@@ -8,7 +8,7 @@ use crate::dataset::Sequences;
 use crate::import;
 use crate::recipe::Recipe;
 use crate::tensors::TensorFile;
-use crate::trainer::{Dropout, Judged, Plan, Trainer, judge};
+use crate::trainer::{Dropout, Group, Judged, Plan, Trainer, judge};
 use fused_lstm::{Activation, Chain, Stage};
 use std::path::Path;
 use toml::Value;
@@ -191,9 +191,22 @@ impl Run {
         })
     }
 
-    /// Writes the run, and with it the best model so far, by atomic replacement.
+    /// Shares the shards with other processes: see [`Trainer::with_group`].
+    pub fn with_group(self, group: Group) -> Result<Self, Error> {
+        Ok(Self {
+            trainer: self.trainer.with_group(group)?,
+            ..self
+        })
+    }
+
+    /// Writes the run, and with it the best model so far, by atomic replacement. All processes of a group
+    /// must come here; the first one writes.
     pub fn save(&mut self, path: &Path) -> Result<(), Error> {
+        let is_first = self.trainer.group().is_first();
         let progress = self.trainer.progress();
+        if !is_first {
+            return Ok(());
+        }
         saved::save(path, &self.task, &self.recipe, self.given, progress)
     }
 

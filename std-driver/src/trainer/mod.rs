@@ -1,5 +1,6 @@
 //! The training loop of any chain on any data: epochs, batches, updates, and the best weights.
 
+mod group;
 mod init;
 mod loss;
 mod masks;
@@ -8,6 +9,7 @@ mod score;
 mod scores;
 mod shards;
 
+pub use group::Group;
 pub use loss::Loss;
 pub use progress::{Epoch, Progress};
 pub(crate) use score::outputs;
@@ -146,7 +148,7 @@ impl<D: Dataset> Trainer<D> {
             }
         }
         let batches = data.epoch(0).len() as u64;
-        let shards = Shards::new(&plan, &progress.state)?;
+        let shards = Shards::new(&plan, &progress.state, Group::alone())?;
         Ok(Self {
             updates: plan.training.epochs * batches.div_ceil(plan.training.accumulate as u64),
             gradients: zeros(progress.params.len())?,
@@ -167,6 +169,17 @@ impl<D: Dataset> Trainer<D> {
         self.progress.given = Some(params.clone());
         self.progress.params = params;
         self
+    }
+
+    /// Shares the shards with other processes, each of which has the same plan and data.
+    pub fn with_group(mut self, group: Group) -> Result<Self, Error> {
+        self.shards = Shards::new(&self.plan, &self.progress.state, group)?;
+        Ok(self)
+    }
+
+    /// The processes that share the shards.
+    pub fn group(&self) -> &Group {
+        self.shards.group()
     }
 
     /// The plan.
@@ -199,7 +212,7 @@ impl<D: Dataset> Trainer<D> {
         &self.progress.history
     }
 
-    /// Where the run stands, to be saved.
+    /// Where the run stands, to be saved. All processes of a group must ask for it.
     pub fn progress(&mut self) -> &Progress {
         self.progress.state = self.shards.state();
         self.progress.gradients.clone_from(&self.gradients);

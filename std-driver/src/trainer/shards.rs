@@ -4,7 +4,7 @@
 //! not on the threads that work on them.
 
 use super::masks::{Place, draw};
-use super::{Dropout, Loss, Plan};
+use super::{Dropout, Group, Loss, Plan};
 use crate::Error;
 use crate::dataset::Batch;
 use crate::memory::zeros;
@@ -16,6 +16,10 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct Shards {
     shards: Vec<Shard>,
+    /// Who else works on them.
+    group: Group,
+    /// What the processes of the group tell each other.
+    shared: Vec<f32>,
     /// `[T, B, O]` or `[B, O]` of the whole batch.
     y: Vec<f32>,
     dy: Vec<f32>,
@@ -40,8 +44,11 @@ struct Shard {
     lengths: Option<Vec<usize>>,
     masks: Vec<f32>,
     state: Vec<f32>,
+    /// The length of the state, which may be another process's.
+    state_len: usize,
     /// The state behind the step, until it is kept.
     after: Vec<f32>,
+    after_len: usize,
     y: Vec<f32>,
     dy: Vec<f32>,
     dstate: Vec<f32>,
@@ -60,7 +67,7 @@ fn room(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 impl Shards {
     /// `state` is what an earlier run left, or nothing.
-    pub(super) fn new(plan: &Plan, state: &[f32]) -> Result<Self, Error> {
+    pub(super) fn new(plan: &Plan, state: &[f32], group: Group) -> Result<Self, Error> {
         let one = Extent { steps: 1, batch: 1 };
         let lens = Chain::lengths(plan.inputs, &plan.stages, one);
         let mut shards = Vec::new();
@@ -82,53 +89,99 @@ impl Shards {
                 let (own, after) = rest.split_at(rows.len() * lens.state);
                 rest = after;
                 shard.state = own.to_vec();
+                shard.state_len = own.len();
                 shard.rows = rows;
             }
         }
         Ok(Self {
             shards,
+            group,
+            shared: Vec::new(),
             y: Vec::new(),
             dy: Vec::new(),
         })
     }
 
+    /// The group of processes.
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
     /// The states of all rows, shard by shard.
-    pub(super) fn state(&self) -> Vec<f32> {
+    pub(super) fn state(&mut self) -> Vec<f32> {
+        self.exchange(|shard| shard.state_len, |shard| &mut shard.state);
         self.shards
             .iter()
-            .flat_map(|shard| &shard.state)
+            .flat_map(|shard| &shard.state[..shard.state_len])
             .copied()
             .collect()
+    }
+
+    /// Tells the other processes a buffer of the own shards, and takes theirs.
+    fn exchange(&mut self, len: impl Fn(&Shard) -> usize, buffer: fn(&mut Shard) -> &mut Vec<f32>) {
+        if self.group.size() == 1 {
+            return;
+        }
+        let lens: Vec<usize> = self.shards.iter().map(len).collect();
+        let own = self.group.own(lens.len());
+        self.shared.clear();
+        for (index, (shard, &len)) in self.shards.iter_mut().zip(&lens).enumerate() {
+            let from = match own.contains(&index) {
+                true => &buffer(shard)[..len],
+                false => &[],
+            };
+            let end = self.shared.len() + len;
+            self.shared.extend_from_slice(from);
+            self.shared.resize(end, 0.0);
+        }
+        self.group.share(&lens, &mut self.shared);
+        let mut rest = &self.shared[..];
+        for (index, (shard, &len)) in self.shards.iter_mut().zip(&lens).enumerate() {
+            let (part, after) = rest.split_at(len);
+            rest = after;
+            if !own.contains(&index) {
+                room(buffer(shard), len).copy_from_slice(part);
+            }
+        }
     }
 
     /// The loss of a batch, and each shard's gradient of it. The states stay until they are
     /// [kept](Self::keep).
     pub(super) fn gradient(&mut self, step: Step, loss: &Loss) -> Result<f32, Error> {
         let Step { chain, batch, .. } = step;
-        let rows = batch.extent.batch;
+        let Extent { steps, batch: rows } = batch.extent;
+        // A batch of fewer rows than shards leaves some without a part.
         let cut = cut_rows(rows, self.shards.len());
         let active = cut.len();
+        let cut = cut.into_iter().chain(std::iter::repeat(0..0));
         for (shard, rows) in self.shards.iter_mut().zip(cut) {
+            let batch = rows.len();
             shard.rows = rows;
+            shard.extent = Extent { steps, batch };
+            shard.after_len = shard.lens(chain).state;
         }
-        let shards = &mut self.shards[..active];
-        each(shards, |shard| shard.forward(step))?;
+        let own = self.group.own(self.shards.len());
+        let own = own.start.min(active)..own.end.min(active);
+        each(&mut self.shards[own.clone()], |shard| shard.forward(step))?;
+        self.exchange(|shard| shard.lens(chain).y, |shard| &mut shard.y);
         let width = chain.outputs();
         let whole = Chain::lengths(chain.inputs(), chain.stages(), batch.extent);
         let y = room(&mut self.y, whole.y);
         let dy = room(&mut self.dy, whole.y);
-        for shard in &*shards {
+        for shard in &self.shards[..active] {
             let own = shard.lens(chain).y;
             scatter(&shard.y[..own], rows, width, &shard.rows, y);
         }
         let loss = loss.gradient(width, batch, y, dy)?;
         let dy = &*dy;
-        each(shards, |shard| shard.backward(chain, dy, rows))?;
-        // A batch of fewer rows than shards leaves some without a part.
-        self.shards[active..].iter_mut().for_each(|shard| {
+        each(&mut self.shards[own], |shard| {
+            shard.backward(chain, dy, rows)
+        })?;
+        for shard in &mut self.shards[active..] {
             shard.gradients.fill(0.0);
             shard.after.clear();
-        });
+        }
+        self.exchange(|shard| shard.gradients.len(), |shard| &mut shard.gradients);
         Ok(loss)
     }
 
@@ -144,6 +197,7 @@ impl Shards {
     pub(super) fn keep(&mut self) {
         for shard in &mut self.shards {
             std::mem::swap(&mut shard.state, &mut shard.after);
+            shard.state_len = shard.after_len;
         }
     }
 }
@@ -154,6 +208,7 @@ fn each(
     work: impl Fn(&mut Shard) -> Result<(), ArgumentError> + Sync + Send,
 ) -> Result<(), ArgumentError> {
     match shards {
+        [] => Ok(()),
         [one] => work(one),
         many => many.par_iter_mut().map(work).collect(),
     }
@@ -172,11 +227,7 @@ impl Shard {
 
     fn forward(&mut self, step: Step) -> Result<(), ArgumentError> {
         let Step { chain, batch, .. } = step;
-        let Extent { steps, batch: rows } = batch.extent;
-        self.extent = Extent {
-            steps,
-            batch: self.rows.len(),
-        };
+        let rows = batch.extent.batch;
         let lens = self.lens(chain);
         let x = room(&mut self.x, lens.x);
         gather(&batch.x, rows, chain.inputs(), &self.rows, x);
