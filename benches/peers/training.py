@@ -216,7 +216,7 @@ def audio(recipe):
         return (y + x if data["skip"] else y), states
 
     def value(y, target):
-        filtered = lambda v: torch.cat([v[:1], v[1:] - loss["pre-emphasis"] * v[:-1]])
+        filtered = lambda v: v[1:] - loss["pre-emphasis"] * v[:-1]
         errors, signal = filtered(y - target), filtered(target)
         esr = (errors**2).sum() / ((signal**2).sum() + 1e-5 * y.numel())
         return loss["mse"] * ((y - target) ** 2).mean() + loss["esr"] * esr

@@ -463,10 +463,11 @@ fn threads() -> RangedI64ValueParser<u16> {
 
 impl Files {
     /// Refuses files that would overwrite each other, or what is read, or what is something
-    /// else.
+    /// else; `log` is what a file must be that the log is written to.
     pub fn check<'a>(
         &'a self,
         data: impl IntoIterator<Item = (&'static str, &'a Path)>,
+        log: Contents,
     ) -> Result<(), Error> {
         let read = [
             ("init", self.init.as_deref()),
@@ -479,10 +480,6 @@ impl Files {
                 }),
             ),
         ];
-        let log = match self.resume {
-            Some(_) => Contents::ResumedLog,
-            None => Contents::Log,
-        };
         let written = [
             ("save", &self.save, Contents::Checkpoint),
             ("log", &self.log, log),
@@ -514,8 +511,8 @@ impl Files {
 }
 
 impl SettingFlags {
-    /// What the flags change in a recipe.
-    pub fn changes(&self) -> Result<Vec<(String, toml::Value)>, Error> {
+    /// What the flags change in a recipe with these layers.
+    pub fn changes(&self, layers: &[usize]) -> Result<Vec<(String, toml::Value)>, Error> {
         let others = [
             ("echo-step", self.echo_step.map(|v| v.to_string())),
             ("series-length", self.series_length.map(|v| v.to_string())),
@@ -534,6 +531,13 @@ impl SettingFlags {
         let mut set = |key: &str, value: Option<toml::Value>| {
             changes.extend(value.map(|value| (key.to_owned(), value)));
         };
+        if let Some(seed) = self.seed.filter(|&seed| i64::try_from(seed).is_err()) {
+            return Err(setting(
+                "seed",
+                format!("at most {} with a recipe", i64::MAX),
+                seed,
+            ));
+        }
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX).into();
         let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX).into();
         let real = |value: f32| f64::from(value).into();
@@ -549,7 +553,7 @@ impl SettingFlags {
         set("training.optimizer", optimizer.map(|o| o.get_name().into()));
         if self.hidden.is_some() || self.layers.is_some() {
             let base = Settings {
-                hidden: vec![32],
+                hidden: layers.to_vec(),
                 ..Settings::preset(Preset::Echo)
             };
             let hidden = self.hidden(&base)?.into_iter().map(whole);

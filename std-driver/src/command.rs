@@ -3,24 +3,16 @@
 use crate::args::{Export, Run, Train, What, setting};
 use crate::complain;
 use crate::echo_report::Reports;
+use crate::end::{End, first_of};
 use crate::learn;
 use fused_lstm_driver::checkpoint::{self, Checkpoint};
 use fused_lstm_driver::data::GivenData;
+use fused_lstm_driver::files::Contents;
 use fused_lstm_driver::settings::{Preset, Settings};
 use fused_lstm_driver::train::Trainer;
 use fused_lstm_driver::{Error, export, infer, plot, signals, threads};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How a command ended that has nothing more to say.
-pub enum End {
-    /// It did all that it should.
-    Done,
-    /// It was asked to end.
-    Interrupted,
-    /// It did what it could, and has said what it could not.
-    Failed,
-}
 
 pub fn run(run: &Run) -> Result<(), Error> {
     threads::start(run.threads.map(usize::from))?;
@@ -63,7 +55,11 @@ pub fn train(arguments: &Train) -> Result<End, Error> {
         plot::check(path)?;
     }
     let data = trainer.settings().data.as_deref();
-    files.check(data.map(|path| ("data", path)))?;
+    let log = match files.resume {
+        Some(_) => Contents::ResumedLog,
+        None => Contents::Log,
+    };
+    files.check(data.map(|path| ("data", path)), log)?;
     // One shard is one thread's.
     let one = trainer.settings().shards == 1;
     threads::start(if one {
@@ -87,16 +83,7 @@ pub fn train(arguments: &Train) -> Result<End, Error> {
         reports.sync()?;
         checkpoint::save(&trainer, path)
     });
-    match (ended, saved) {
-        (Err(error), Some(Err(other))) => {
-            complain(&format!("error: {error}"));
-            return Err(other);
-        }
-        (ended, saved) => {
-            ended?;
-            saved.transpose()?;
-        }
-    }
+    first_of(ended, saved)?;
     reports.end(&trainer, save)?;
     Ok(if reports.failed() {
         End::Failed

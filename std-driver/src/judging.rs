@@ -3,7 +3,7 @@
 use crate::args::{Evaluate, Part, Sample, setting};
 use fused_lstm::Chain;
 use fused_lstm_driver::jobs::{self, Saved, Task};
-use fused_lstm_driver::trainer::{Scores, judge};
+use fused_lstm_driver::trainer::{Loss, Scores, judge};
 use fused_lstm_driver::{Error, threads};
 use serde::Serialize;
 use std::io::Write;
@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 #[derive(Serialize)]
 struct Json {
-    loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<f64>,
     scores: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
@@ -31,7 +32,7 @@ pub fn evaluate(arguments: &Evaluate) -> Result<(), Error> {
         None => Part::Test,
     });
     if part == Part::All {
-        recipe.job.whole();
+        recipe.whole();
     }
     let task = Task::open(&recipe, Some(&saved.known))?;
     let data = match part {
@@ -46,6 +47,11 @@ pub fn evaluate(arguments: &Evaluate) -> Result<(), Error> {
     let kinds = saved.model.kinds();
     let chain = Chain::new(saved.model.inputs, &kinds, &saved.model.params)?;
     let judged = judge(chain, data, &task.loss, task.scores.clone())?;
+    // That of a forecast is one of standardised numbers, which the model no longer sees.
+    let loss = match task.loss {
+        Loss::SquaredError | Loss::Huber { .. } => None,
+        _ => Some(judged.loss),
+    };
     let mut text = String::new();
     let confusion: Vec<Vec<u64>> = match &judged.scores {
         Scores::Classes { confusion, classes } => confusion
@@ -57,7 +63,7 @@ pub fn evaluate(arguments: &Evaluate) -> Result<(), Error> {
     if arguments.json {
         let number = |(name, value): (&'static str, f64)| (name.to_owned(), value.into());
         let json = Json {
-            loss: judged.loss,
+            loss,
             scores: judged
                 .scores
                 .named()
@@ -71,7 +77,9 @@ pub fn evaluate(arguments: &Evaluate) -> Result<(), Error> {
         text = serde_json::to_string_pretty(&json).unwrap_or_default();
         text.push('\n');
     } else {
-        text.push_str(&format!("loss {:.6}\n", judged.loss));
+        if let Some(loss) = loss {
+            text.push_str(&format!("loss {loss:.6}\n"));
+        }
         for (name, value) in judged.scores.named().into_iter().chain(beside(&task, part)) {
             text.push_str(&format!("{name} {value:.6}\n"));
         }

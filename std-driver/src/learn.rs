@@ -1,7 +1,7 @@
 //! `train` by a recipe: lines and a bar for people, the log, the report and the model.
 
 use crate::args::{Train, What, setting};
-use crate::command::End;
+use crate::end::{End, first_of};
 use crate::{complain, complain_only_if};
 use fused_lstm_driver::jobs::{Init, Run, Saved};
 use fused_lstm_driver::recipe::{Job, Recipe, echo_to_toml};
@@ -51,7 +51,8 @@ pub fn train(arguments: &Train) -> Result<Option<End>, Error> {
                     got,
                 ));
             }
-            let mut changes = flags.changes()?;
+            let own = Saved::open(path)?.recipe.model.hidden;
+            let mut changes = flags.changes(&own)?;
             changes.extend(arguments.sets.iter().cloned());
             Run::resume(path, &changes, flags.data.as_deref())?
         }
@@ -59,7 +60,8 @@ pub fn train(arguments: &Train) -> Result<Option<End>, Error> {
             if echo_settings(path)?.is_some() {
                 return refuse_sets(arguments).map(|()| None);
             }
-            let mut changes = flags.changes()?;
+            let own = Recipe::open(path, &[])?.model.hidden;
+            let mut changes = flags.changes(&own)?;
             changes.extend(arguments.sets.iter().cloned());
             let mut recipe = Recipe::open(path, &changes)?;
             if let Some(data) = &flags.data {
@@ -94,7 +96,8 @@ fn print_recipe(arguments: &Train) -> Result<(), Error> {
     let flags = &arguments.settings;
     let preset = |settings| Ok::<_, Error>(echo_to_toml(&flags.over(settings)?));
     let with_flags = |path: &Path, text: &str| {
-        let mut changes = flags.changes()?;
+        let own = Recipe::of_text(path, text, &[])?.model.hidden;
+        let mut changes = flags.changes(&own)?;
         changes.extend(arguments.sets.iter().cloned());
         Ok::<_, Error>(Recipe::of_text(path, text, &changes)?.to_toml())
     };
@@ -147,12 +150,13 @@ fn learn(arguments: &Train, run: Run, group: Group) -> Result<End, Error> {
         let expected = "a tutorial (--report writes a page with the pictures of a recipe's job)";
         return Err(setting("plot", expected, plot.display()));
     }
-    let data = run.recipe.files();
+    let data = &run.task.files;
     let mut read: Vec<_> = data.iter().map(|path| ("data", path.as_path())).collect();
     if let Some(What::Recipe(path)) = &arguments.what {
         read.push(("recipe", path));
     }
-    files.check(read)?;
+    // A resumed run writes its log anew.
+    files.check(read, files::Contents::Log)?;
     threads::start(match run.recipe.training.shards {
         1 => Some(1),
         _ => arguments.threads.map(usize::from),
@@ -176,16 +180,7 @@ fn learn(arguments: &Train, run: Run, group: Group) -> Result<End, Error> {
     let ended = epochs(arguments, &mut run, &mut told, asked);
     // First of all: whatever went wrong, the training is not lost.
     let saved = files.save.as_deref().map(|path| run.save(path));
-    match (ended, saved) {
-        (Err(error), Some(Err(other))) => {
-            complain(&format!("error: {error}"));
-            return Err(other);
-        }
-        (ended, saved) => {
-            ended?;
-            saved.transpose()?;
-        }
-    }
+    first_of(ended, saved)?;
     told.end(&run, files.save.as_deref())?;
     if let Some(path) = &files.report
         && run.trainer.group().is_first()

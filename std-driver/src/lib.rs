@@ -49,5 +49,6 @@ mod exchange;
 mod header;
 mod memory;
 mod npy;
+mod wav;
 
 pub use error::{Error, one_line};

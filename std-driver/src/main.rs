@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod echo_report;
+mod end;
 mod judging;
 mod learn;
 mod networks;
@@ -35,24 +36,20 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         args::Command::Train(train) => command::train(&train),
-        args::Command::Evaluate(evaluate) => {
-            judging::evaluate(&evaluate).map(|()| command::End::Done)
-        }
-        args::Command::Sample(sample) => judging::sample(&sample).map(|()| command::End::Done),
-        args::Command::Run(run) => command::run(&run).map(|()| command::End::Done),
-        args::Command::Export(export) => command::export(&export).map(|()| command::End::Done),
-        args::Command::Import(import) => networks::import(&import).map(|()| command::End::Done),
-        args::Command::Inspect(inspect) => networks::inspect(&inspect).map(|()| command::End::Done),
+        args::Command::Evaluate(evaluate) => judging::evaluate(&evaluate).map(|()| end::End::Done),
+        args::Command::Sample(sample) => judging::sample(&sample).map(|()| end::End::Done),
+        args::Command::Run(run) => command::run(&run).map(|()| end::End::Done),
+        args::Command::Export(export) => command::export(&export).map(|()| end::End::Done),
+        args::Command::Import(import) => networks::import(&import).map(|()| end::End::Done),
+        args::Command::Inspect(inspect) => networks::inspect(&inspect).map(|()| end::End::Done),
         args::Command::Verify(verify) => networks::verify(&verify),
-        args::Command::Quantize(quantize) => {
-            networks::quantize(&quantize).map(|()| command::End::Done)
-        }
+        args::Command::Quantize(quantize) => networks::quantize(&quantize).map(|()| end::End::Done),
     };
     match result {
-        Ok(command::End::Done) => ExitCode::SUCCESS,
-        Ok(command::End::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(end::End::Done) => ExitCode::SUCCESS,
+        Ok(end::End::Interrupted) => ExitCode::from(INTERRUPTED),
         // It has been said.
-        Ok(command::End::Failed) => ExitCode::FAILURE,
+        Ok(end::End::Failed) => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("error: {error}"));
             ExitCode::from(if error.is_misuse() { 2 } else { 1 })

@@ -1,8 +1,8 @@
 //! The commands about networks of other systems: import, inspect, verify.
 
 use crate::args::{Import, Inspect, Quantize, Reading, ReturnsName, StorageName, Verify};
-use crate::command::End;
 use crate::complain;
+use crate::end::End;
 use clap::ValueEnum;
 use fused_lstm::{Extent, Returns, Storage};
 use fused_lstm_driver::chain::{ChainModel, Network, Runner, sample_rate};

@@ -172,12 +172,72 @@ fn classes_are_told_apart() {
         .unwrap();
     assert!(number(test, "accuracy") > 0.8, "{printed}");
     let judged = folder.ok("evaluate --model m.safetensors");
-    assert!(judged.contains("down"), "{judged}");
+    assert!(judged.contains("down |"), "{judged}");
     assert!(folder.text("r.html").contains("Confusion matrix"));
     // And by weights that the classes balance, smoothed, from both sides.
     let more = "--set loss.class-weights=balanced --set loss.label-smoothing=0.1 --set model.bidirectional=true";
     let printed = folder.ok(&format!("train classify.toml {more} --set data.mean=true"));
-    assert!(number(&printed, "accuracy") > 0.5, "{printed}");
+    let test = printed.lines().find(|line| line.starts_with("Test: "));
+    assert!(number(test.unwrap(), "accuracy") > 0.8, "{printed}");
+}
+
+/// The network of the file, for numbers as they are, is worth what training said of the one for
+/// standardised numbers.
+#[test]
+fn what_is_saved_is_what_was_judged() {
+    let cases = [
+        (series(), "forecast.toml", "RMSE", "--set data.change=true"),
+        (
+            series(),
+            "forecast.toml",
+            "RMSE",
+            "--set model.layer-norm=true",
+        ),
+        (
+            series(),
+            "forecast.toml",
+            "MAE",
+            "--set data.targets=[\"b\",\"a\"] --set loss.kind=huber --set loss.delta=0.5",
+        ),
+        (
+            recordings(),
+            "classify.toml",
+            "loss",
+            "--set model.bidirectional=true",
+        ),
+        (
+            recordings(),
+            "classify.toml",
+            "loss",
+            "--set model.layer-norm=true --set data.mean=true",
+        ),
+        (sounds(), "audio.toml", "ESR", ""),
+        (
+            sounds(),
+            "audio.toml",
+            "ESR",
+            "--set data.skip=false --set model.zoneout-cell=0.1",
+        ),
+        (text(), "text.toml", "bits per unit", "--layers 2"),
+    ];
+    for (folder, recipe, name, more) in cases {
+        let printed = folder.ok(&format!(
+            "train {recipe} --epochs 3 --save m.safetensors {more}"
+        ));
+        let test = printed
+            .lines()
+            .find(|line| line.starts_with("Test: "))
+            .unwrap();
+        let judged = folder.ok("evaluate --model m.safetensors");
+        let (own, file) = (number(test, name), number(&judged, name));
+        assert!(
+            (own - file).abs() < 2e-5 * own.abs().max(1.0),
+            "{recipe} {more}: {own} {file}"
+        );
+        // The best of the validation, not the last.
+        let all = folder.ok("evaluate --model m.safetensors --part validation --json");
+        assert!(all.contains(name), "{all}");
+    }
 }
 
 /// A class for every step, from one file with lengths.
@@ -273,6 +333,8 @@ fn a_text_is_learnt_and_written() {
 fn a_given_network_is_tuned() {
     let folder = series();
     folder.ok("train forecast.toml --epochs 40 --save first.safetensors");
+    folder.ok("train forecast.toml --epochs 1 --learning-rate 1e-6 --save fresh.safetensors");
+    let fresh = number(&folder.ok("evaluate --model fresh.safetensors"), "RMSE");
     let printed = folder.ok("train forecast.toml --epochs 1 --init first.safetensors --learning-rate 1e-6 --save second.safetensors");
     let (first, second) = (
         "evaluate --model first.safetensors",
@@ -286,6 +348,7 @@ fn a_given_network_is_tuned() {
         (before - after).abs() < 0.05 * before,
         "{before} {after} {printed}"
     );
+    assert!(before < 0.3 * fresh, "{before} {fresh}");
     folder.ok("train --resume second.safetensors --epochs 2 --save second.safetensors");
     folder.ok("train echo --epochs 1 --save echo.safetensors");
     folder.fails(
@@ -293,6 +356,56 @@ fn a_given_network_is_tuned() {
         1,
         &["echo.safetensors", "2 inputs and 1 outputs"],
     );
+}
+
+#[test]
+fn what_a_run_reads_and_keeps_is_not_lost() {
+    let folder = series();
+    folder.ok("train forecast.toml --epochs 2 --save m.safetensors");
+    write(&folder, "precious.txt", "mine\n");
+    folder.fails(
+        "train --resume m.safetensors --epochs 3 --log precious.txt",
+        2,
+        &["precious.txt"],
+    );
+    assert_eq!(folder.text("precious.txt"), "mine\n");
+    // A validation that is no number ends the run, and the older model stays.
+    let before = folder.bytes("m.safetensors");
+    let text = folder.text("series.csv");
+    let loud: String = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("d120,") {
+                "d120,1e30,1e30\n".into()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    write(&folder, "series.csv", &loud);
+    folder.fails("train forecast.toml --epochs 2", 1, &["finite validation"]);
+    assert!(folder.bytes("m.safetensors") == before);
+    // A column that does nearly nothing does not make infinite weights.
+    let flat: String = text
+        .lines()
+        .enumerate()
+        .map(|(n, line)| match line.rsplit_once(',') {
+            Some((rest, "b")) => format!("{rest},b\n"),
+            Some((rest, _)) => format!("{rest},{}\n", if n % 2 == 0 { "1e-40" } else { "0" }),
+            None => String::new(),
+        })
+        .collect();
+    write(&folder, "series.csv", &flat);
+    folder.ok("train forecast.toml --epochs 2 --save m.safetensors");
+    folder.ok("evaluate --model m.safetensors");
+
+    let folder = recordings();
+    let labels = folder.text("recordings/labels.csv");
+    for file in ["labels.csv", "3.csv"] {
+        let save = format!("train classify.toml --force --epochs 1 --save recordings/{file}");
+        folder.fails(&save, 2, &[file]);
+    }
+    assert_eq!(folder.text("recordings/labels.csv"), labels);
 }
 
 /// The whole of a run as it is saved, after so many calls of `step` and a new start in between.
@@ -334,6 +447,11 @@ fn a_run_that_goes_on_is_the_run_that_never_stopped() {
             sounds(),
             "audio.toml",
             "\"training.epochs\" = 2\n\"model.zoneout-cell\" = 0.1\n\"training.shards\" = 2",
+        ),
+        (
+            recordings(),
+            "classify.toml",
+            "\"training.epochs\" = 9\n\"training.patience\" = 1\n\"training.learning-rate\" = 0.5\n\"training.restarts\" = 2",
         ),
         (
             text(),
@@ -386,6 +504,15 @@ fn a_run_is_resumed_by_the_command() {
     folder.ok("train --resume part.safetensors --epochs 5 --save part.safetensors --log part.csv");
     assert!(folder.bytes("whole.safetensors") == folder.bytes("part.safetensors"));
     assert_eq!(folder.text("whole.csv"), folder.text("part.csv"));
+    // More restarts come behind those that there were.
+    let two = "--set training.restarts=2";
+    folder.ok(&format!(
+        "train forecast.toml --epochs 5 {two} --save whole.safetensors"
+    ));
+    folder.ok(&format!(
+        "train --resume part.safetensors {two} --save part.safetensors"
+    ));
+    assert!(folder.bytes("whole.safetensors") == folder.bytes("part.safetensors"));
     let refused = ["--batch 5", "--set model.hidden=[9]", "--seed 3"];
     for change in refused {
         folder.fails(
@@ -488,6 +615,19 @@ fn bad_recipes_are_refused_in_one_line() {
         &["data", "wide"],
     );
     folder.fails("train echo --set training.batch=1", 2, &["--set"]);
+    folder.fails(
+        "train forecast.toml --set training.epochs.x=1",
+        2,
+        &["--set", "training.epochs.x"],
+    );
+    folder.fails("train forecast.toml --set job=text", 2, &["--set", "job"]);
+    let both = "train forecast.toml --set model.bidirectional=true --set training.truncation=4";
+    folder.fails(both, 2, &["training.truncation"]);
+    folder.fails(
+        "train forecast.toml --batch 4000 --shards 2000",
+        2,
+        &["training.shards", "1024"],
+    );
     folder.fails(
         "train forecast.toml --plot p.svg",
         2,
@@ -605,6 +745,41 @@ fn bad_recordings_are_refused_in_one_line() {
         1,
         &["validation part", "got none"],
     );
+    let both = "--set data.test-groups=[\"p1\"] --set data.validation-groups=[\"p1\"]";
+    folder.fails(
+        &format!("train classify.toml {both}"),
+        2,
+        &["data.test-groups", "p1"],
+    );
+    folder.fails(
+        "train classify.toml --set data.validation-groups=[\"p9\"]",
+        2,
+        &["data.validation-groups", "p9"],
+    );
+    folder.fails(
+        "train classify.toml --set training.warm-up=2",
+        2,
+        &["training.warm-up"],
+    );
+    folder.ok("train classify.toml --epochs 1 --save m.safetensors");
+    common::write_tensors(
+        &folder.path("none.safetensors"),
+        &[("x", &[2, 0, 1], &[])],
+        &[("labels", &[2], &[0, 1])],
+    );
+    folder.fails(
+        "evaluate --model m.safetensors --data none.safetensors",
+        1,
+        &["none.safetensors", "[2, 0, 1]"],
+    );
+    // One answer for a sequence is not one for each step.
+    let forecast = series();
+    std::fs::copy(folder.path("m.safetensors"), forecast.path("m.safetensors")).unwrap();
+    forecast.fails(
+        "train forecast.toml --set data.inputs=[\"a\"] --init m.safetensors",
+        1,
+        &["m.safetensors", "1 inputs and 1 outputs"],
+    );
     with(&labels.replace("down", "up").replace("still", "up"));
     folder.fails(
         "train classify.toml",
@@ -670,6 +845,17 @@ fn bad_sounds_and_texts_are_refused_in_one_line() {
     folder.fails("train text.toml", 1, &["text.txt", "got 0"]);
     write(&folder, "text.txt", &"a".repeat(500));
     folder.fails("train text.toml", 1, &["text.txt", "two different units"]);
+    write(&folder, "text.txt", &"abcd".repeat(200));
+    folder.fails(
+        "train text.toml --set model.bidirectional=true",
+        2,
+        &["model.bidirectional"],
+    );
+    folder.fails(
+        "train text.toml --set training.warm-up=900",
+        2,
+        &["training.warm-up"],
+    );
     write(&folder, "text.txt", "abcab");
     folder.fails("train text.toml", 1, &["text.txt"]);
 }

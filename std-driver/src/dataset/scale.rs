@@ -31,8 +31,14 @@ impl Scale {
         let mean: Vec<f64> = (0..width).map(|c| column(c).sum::<f64>() / rows).collect();
         let deviation = (0..width).map(|c| {
             let square = column(c).map(|v| (v - mean[c]) * (v - mean[c]));
-            let deviation = (square.sum::<f64>() / rows).sqrt() as f32;
-            if deviation > 0.0 { deviation } else { 1.0 }
+            let deviation = (square.sum::<f64>() / rows).sqrt();
+            // What changes in its last digits only has none that could be learnt from.
+            let least = f64::from(f32::MIN_POSITIVE).max(1e-6 * mean[c].abs());
+            if deviation > least {
+                deviation as f32
+            } else {
+                1.0
+            }
         });
         Self {
             deviation: deviation.collect(),
@@ -77,13 +83,18 @@ impl Scale {
 /// they are: x·W/σ + (b − µ/σ·W).
 fn before(scale: &Scale, kernel: &mut [f32], bias: &mut [f32]) {
     let columns = bias.len();
+    // Summed in f64, and rounded once.
+    let mut sums: Vec<f64> = bias.iter().map(|&b| f64::from(b)).collect();
     let rows = kernel.chunks_mut(columns.max(1));
     for (row, (mean, deviation)) in rows.zip(scale.mean.iter().zip(&scale.deviation)) {
-        for (w, b) in row.iter_mut().zip(&mut *bias) {
+        for (w, sum) in row.iter_mut().zip(&mut sums) {
             let scaled = f64::from(*w) / f64::from(*deviation);
-            *b = (f64::from(*b) - scaled * f64::from(*mean)) as f32;
+            *sum -= scaled * f64::from(*mean);
             *w = scaled as f32;
         }
+    }
+    for (b, sum) in bias.iter_mut().zip(sums) {
+        *b = sum as f32;
     }
 }
 

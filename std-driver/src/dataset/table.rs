@@ -2,7 +2,7 @@
 
 use crate::import::Source;
 use crate::tensors::TensorFile;
-use crate::{Error, memory, npy, one_line};
+use crate::{Error, memory, npy, one_line, wav};
 use std::path::{Path, PathBuf};
 
 /// Columns of a file, of one length.
@@ -38,7 +38,7 @@ impl Table {
         let source = Source::open(path)?;
         let bytes = source.bytes();
         if bytes.starts_with(b"RIFF") {
-            return wav(path, names, bytes);
+            return sound(path, names, bytes);
         }
         if bytes.starts_with(b"\x93NUMPY") {
             let (shape, values) = npy::read(path, bytes)?;
@@ -161,6 +161,13 @@ fn csv(path: &Path, bytes: &[u8], names: &[String], but: &[String]) -> Result<Ta
         true => (0..first.len()).map(|c| c.to_string()).collect(),
         false => first.iter().map(one_line).collect(),
     };
+    if let Some(at) = columns.iter().position(String::is_empty) {
+        let at = at + 1;
+        return Err(Error::file(
+            path,
+            format!("line 1: expected a name of column {at}, got nothing"),
+        ));
+    }
     let places = places(path, &columns, names, but)?;
     let mut values = Vec::new();
     for (index, record) in records.enumerate() {
@@ -238,19 +245,8 @@ fn safetensors(
     chosen(path, columns, &values, names, but)
 }
 
-fn wav(path: &Path, names: &[String], bytes: &[u8]) -> Result<Table, Error> {
-    let refuse = |e: hound::Error| Error::file(path, format!("expected a WAV file, got: {e}"));
-    let mut reader = hound::WavReader::new(bytes).map_err(refuse)?;
-    let spec = reader.spec();
-    let values: Result<Vec<f32>, _> = match spec.sample_format {
-        hound::SampleFormat::Float => reader.samples::<f32>().collect(),
-        hound::SampleFormat::Int => {
-            let full = (1u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
-            let samples = reader.samples::<i32>();
-            samples.map(|s| s.map(|s| s as f32 / full)).collect()
-        }
-    };
-    let values = values.map_err(refuse)?;
+fn sound(path: &Path, names: &[String], bytes: &[u8]) -> Result<Table, Error> {
+    let (spec, values) = wav::read(path, bytes, bytes.len() as u64)?;
     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
         let problem = format!("expected finite samples, got {} at {at}", values[at]);
         return Err(Error::file(path, problem));

@@ -2,8 +2,7 @@
 
 use crate::import::Source;
 use crate::tensors::TensorFile;
-use crate::{Error, memory, npy};
-use hound::{SampleFormat, WavReader};
+use crate::{Error, npy, wav};
 use std::path::Path;
 
 /// An input that was read.
@@ -37,7 +36,7 @@ pub(super) fn read(path: &Path, inputs: usize) -> Result<Input, Error> {
         &first[..len]
     };
     if beginning.starts_with(b"RIFF") {
-        return wav(path, inputs);
+        return sound(path, inputs);
     }
     if beginning.starts_with(b"\x93NUMPY") {
         let (shape, values) = npy::read(path, Source::open(path)?.bytes())?;
@@ -66,32 +65,11 @@ fn plain(tensors: TensorFile) -> Result<Input, Error> {
 }
 
 /// The channels of a WAV: rows of a model with one input, else its inputs.
-fn wav(path: &Path, inputs: usize) -> Result<Input, Error> {
-    let refuse =
-        |e: &dyn std::fmt::Display| Error::file(path, format!("expected a WAV file, got: {e}"));
+fn sound(path: &Path, inputs: usize) -> Result<Input, Error> {
     let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let reader = WavReader::new(std::io::BufReader::new(file)).map_err(|e| refuse(&e))?;
-    let spec = reader.spec();
+    let (spec, values) = wav::read(path, std::io::BufReader::new(file), bytes)?;
     let channels = usize::from(spec.channels);
-    // A header may promise more than the file has.
-    if channels == 0 || u64::from(reader.len()) > bytes {
-        return Err(refuse(&"a header that does not fit the file"));
-    }
-    let mut values = memory::reserve(reader.len() as usize)?;
-    match spec.sample_format {
-        SampleFormat::Float => {
-            for sample in reader.into_samples::<f32>() {
-                values.push(sample.map_err(|e| refuse(&e))?);
-            }
-        }
-        SampleFormat::Int => {
-            let scale = 1.0 / (1u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
-            for sample in reader.into_samples::<i32>() {
-                values.push(sample.map_err(|e| refuse(&e))? as f32 * scale);
-            }
-        }
-    }
     let steps = values.len() / channels;
     let shape = match inputs {
         1 => [steps, channels, 1],

@@ -11,7 +11,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn open(recipe: &Recipe, data: &Audio, loss: &AudioLoss) -> Result<Task, Error> {
+pub(super) fn open(
+    recipe: &Recipe,
+    data: &Audio,
+    loss: &AudioLoss,
+    known: Option<&Known>,
+) -> Result<Task, Error> {
     let warm_up = recipe.training.warm_up;
     if warm_up >= data.segment {
         let expected = format!("fewer than the {} samples of data.segment", data.segment);
@@ -19,11 +24,19 @@ pub(super) fn open(recipe: &Recipe, data: &Audio, loss: &AudioLoss) -> Result<Ta
     }
     let (mut x, mut y) = (Vec::new(), Vec::new());
     let [mut training, mut validation, mut test] = [const { Vec::<Range<usize>>::new() }; 3];
-    let mut sample_rate = None;
+    let mut sample_rate = known.and_then(|known| known.sample_rate).map(Some);
     let mut longest = 0;
     for (dry, processed) in data.dry.iter().zip(&data.processed) {
         let before = channel(dry, &data.dry_column)?;
         let after = channel(processed, &data.processed_column)?;
+        let both = before.columns == after.columns && dry == processed;
+        if both {
+            let expected = "a sound of its own, or a table with a column for each side";
+            return Err(Error::file(
+                processed,
+                format!("expected {expected}, got that of data.dry"),
+            ));
+        }
         if before.rows() != after.rows() {
             let (expected, got) = (before.rows(), after.rows());
             let problem = format!(
@@ -49,7 +62,8 @@ pub(super) fn open(recipe: &Recipe, data: &Audio, loss: &AudioLoss) -> Result<Ta
         y.extend(&after.values);
         let [train_end, validation_end] = ends(len, data.validation, data.test);
         let segments = (start..start + train_end).step_by(data.segment);
-        let segments = segments.map(|at| at..(at + data.segment).min(start + train_end));
+        let segments =
+            segments.map(|at| at..at.saturating_add(data.segment).min(start + train_end));
         training.extend(segments.filter(|segment| segment.len() > warm_up));
         let parts = [
             (&mut validation, train_end..validation_end),
@@ -107,7 +121,10 @@ pub(super) fn open(recipe: &Recipe, data: &Audio, loss: &AudioLoss) -> Result<Ta
     };
     // A part that is one sequence is taken in long blocks.
     let whole = |spans: Vec<Range<usize>>| Sequences {
-        truncation: recipe.training.truncation.max(1 << 14),
+        truncation: match recipe.training.truncation {
+            0 => 0,
+            steps => steps.max(1 << 14),
+        },
         ..part(spans, None)
     };
     Ok(Task {
@@ -130,6 +147,7 @@ pub(super) fn open(recipe: &Recipe, data: &Audio, loss: &AudioLoss) -> Result<Ta
             sample_rate: sample_rate.flatten(),
             ..Known::default()
         },
+        files: [&data.dry[..], &data.processed[..]].concat(),
         beside: Vec::new(),
     })
 }

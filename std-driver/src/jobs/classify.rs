@@ -1,6 +1,6 @@
 //! Classes of recordings: a folder of tables with labels, or one file of sequences.
 
-use super::{Known, Task, network, refuse_empty};
+use super::{Known, Task, check_warm_up, network, refuse_empty};
 use crate::Error;
 use crate::dataset::{Aim, Frames, Scale, Sequences, Table, shuffled, texts};
 use crate::recipe::{ClassWeights, Classify, ClassifyLoss, Recipe};
@@ -9,7 +9,7 @@ use crate::trainer::{Loss, Scores};
 use fused_lstm::Returns;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Recordings, one after the other.
@@ -27,6 +27,8 @@ struct Recordings {
     groups: Vec<String>,
     /// Their names, for errors.
     names: Vec<String>,
+    /// The files that were read.
+    files: Vec<PathBuf>,
 }
 
 pub(super) fn open(
@@ -37,15 +39,38 @@ pub(super) fn open(
 ) -> Result<Task, Error> {
     let source = &data.source;
     let all = match source.is_dir() {
-        true => folder(data)?,
+        true => folder(data, known.map_or(&[], |known| &known.columns))?,
         false => tensors(data)?,
     };
+    if let Some(known) = known.filter(|known| !known.columns.is_empty())
+        && known.columns != all.columns
+    {
+        let (expected, got) = (known.columns.join(", "), all.columns.join(", "));
+        let problem = format!("expected the columns {expected}, as the model has, got {got}");
+        return Err(Error::file(source, problem));
+    }
     let per_step = all.per_step;
     if per_step && data.mean {
         return Err(Error::recipe(
             "data.mean",
             "false where each step has a label",
             true,
+        ));
+    }
+    let longest = all
+        .spans
+        .iter()
+        .map(ExactSizeIterator::len)
+        .max()
+        .unwrap_or(0);
+    if per_step {
+        check_warm_up(recipe, longest)?;
+    } else if recipe.training.warm_up != 0 {
+        let got = recipe.training.warm_up;
+        return Err(Error::recipe(
+            "training.warm-up",
+            "0 where a sequence has one label",
+            got,
         ));
     }
     if !per_step && recipe.training.truncation != 0 {
@@ -204,6 +229,7 @@ pub(super) fn open(
             classes,
             ..Known::default()
         },
+        files: all.files,
         beside: Vec::new(),
     })
 }
@@ -229,7 +255,11 @@ fn balanced(labels: &[u32], spans: &[Range<usize>], per_step: bool, classes: usi
         }
     }
     let total = counts.iter().sum::<u64>() as f32;
-    let weight = |count: u64| total / (classes as f32 * count.max(1) as f32);
+    // A class that does not occur has nothing to be balanced.
+    let weight = |count: u64| match count {
+        0 => 1.0,
+        _ => total / (classes as f32 * count as f32),
+    };
     counts.into_iter().map(weight).collect()
 }
 
@@ -239,17 +269,27 @@ fn split(seed: u64, data: &Classify, all: &Recordings) -> Result<[Vec<usize>; 3]
     let mut groups: Vec<&str> = all.groups.iter().map(String::as_str).collect();
     groups.sort_unstable();
     groups.dedup();
-    if let Some(missing) = data
+    let named = [
+        ("data.validation-groups", &data.validation_groups),
+        ("data.test-groups", &data.test_groups),
+    ];
+    for (key, names) in named {
+        if let Some(missing) = names.iter().find(|g| !groups.contains(&g.as_str())) {
+            let (column, groups) = (&data.group_column, groups.join(", "));
+            return Err(Error::recipe(
+                key,
+                format!("groups of column {column}, {groups}"),
+                missing,
+            ));
+        }
+    }
+    if let Some(both) = data
         .test_groups
         .iter()
-        .find(|g| !groups.contains(&g.as_str()))
+        .find(|g| data.validation_groups.contains(g))
     {
-        let expected = format!(
-            "groups of column {}, {}",
-            data.group_column,
-            groups.join(", ")
-        );
-        return Err(Error::recipe("data.test-groups", expected, missing));
+        let expected = "groups that are not the validation's";
+        return Err(Error::recipe("data.test-groups", expected, both));
     }
     let of = |at: usize| {
         let group = groups[at];
@@ -259,15 +299,18 @@ fn split(seed: u64, data: &Classify, all: &Recordings) -> Result<[Vec<usize>; 3]
     let [mut training, mut validation, mut test] = [const { Vec::new() }; 3];
     // No epoch has this number: the split is not the order of one.
     for at in shuffled(groups.len(), seed, u64::MAX) {
-        let group = groups[at];
-        // Named groups are where they are named; where none are, groups come until a part is full.
-        let wanted = |names: &[String], part: f64, len: usize| match names.is_empty() {
-            true => (len as f64) < (total * part).floor(),
-            false => names.iter().any(|name| name == group),
+        // Named groups are where they are named; where none are, others come until a part is full.
+        let is_in = |names: &[String]| names.iter().any(|name| name == groups[at]);
+        let (in_test, in_validation) = (is_in(&data.test_groups), is_in(&data.validation_groups));
+        let wanted = |names: &[String], part: f64, len: usize| {
+            names.is_empty() && (len as f64) < (total * part).floor()
         };
-        if wanted(&data.test_groups, data.test, test.len()) {
+        let drawn = !in_test && !in_validation;
+        if in_test || drawn && wanted(&data.test_groups, data.test, test.len()) {
             test.extend(of(at));
-        } else if wanted(&data.validation_groups, data.validation, validation.len()) {
+        } else if in_validation
+            || drawn && wanted(&data.validation_groups, data.validation, validation.len())
+        {
             validation.extend(of(at));
         } else {
             training.extend(of(at));
@@ -279,8 +322,12 @@ fn split(seed: u64, data: &Classify, all: &Recordings) -> Result<[Vec<usize>; 3]
     Ok([training, validation, test])
 }
 
-/// A folder of tables.
-fn folder(data: &Classify) -> Result<Recordings, Error> {
+/// A folder of tables; `known` are the columns of a model that is known.
+fn folder(data: &Classify, known: &[String]) -> Result<Recordings, Error> {
+    let inputs = match data.inputs.is_empty() {
+        true => known,
+        false => &data.inputs,
+    };
     let list = data.source.join(&data.labels);
     let (columns, rows) = texts(&list)?;
     let column = |name: &str| columns.iter().position(|column| column == name);
@@ -304,7 +351,7 @@ fn folder(data: &Classify) -> Result<Recordings, Error> {
     for row in &rows {
         let name = &row[file];
         let path = data.source.join(name);
-        let table = Table::open(&path, &data.inputs, &but)?;
+        let table = Table::open(&path, inputs, &but)?;
         if all.columns.is_empty() {
             all.columns = table.columns.clone();
         } else if all.columns != table.columns {
@@ -318,6 +365,11 @@ fn folder(data: &Classify) -> Result<Recordings, Error> {
             Some(label) => all.labels.resize(start + table.rows(), row[label].clone()),
             None => all.labels.extend(step_labels(&path, &data.label_column)?),
         }
+        if all.labels.len() - start != table.rows() {
+            let (expected, got) = (table.rows(), all.labels.len() - start);
+            let problem = format!("expected a label for each of {expected} rows, got {got}");
+            return Err(Error::file(&path, problem));
+        }
         if table.rows() == 0 {
             return Err(Error::file(&path, "expected at least one row, got none"));
         }
@@ -326,7 +378,9 @@ fn folder(data: &Classify) -> Result<Recordings, Error> {
         all.groups
             .push(group.map_or_else(|| name.clone(), |group| row[group].clone()));
         all.names.push(name.clone());
+        all.files.push(path);
     }
+    all.files.push(list.clone());
     if all.spans.is_empty() {
         return Err(Error::file(
             &list,
@@ -412,7 +466,8 @@ fn tensors(data: &Classify) -> Result<Recordings, Error> {
         all.groups.push(format!("{row:09}"));
         all.names.push(format!("sequence {row}"));
     }
-    if all.spans.is_empty() || inputs == 0 {
+    all.files.push(data.source.clone());
+    if all.spans.is_empty() || inputs == 0 || steps == 0 {
         return Err(file.problem(format!(
             "key x: expected at least one of each, got {shape:?}"
         )));

@@ -25,18 +25,19 @@ pub(super) fn open(
         let keys = "training.warm-up and training.truncation";
         return Err(Error::recipe(keys, expected, got));
     }
-    let mut wanted = data.inputs.clone();
+    let own = match known {
+        Some(known) if data.inputs.is_empty() => &known.columns,
+        _ => &data.inputs,
+    };
+    let mut wanted = own.clone();
     if !wanted.is_empty() {
-        let more = data
-            .targets
-            .iter()
-            .filter(|target| !data.inputs.contains(target));
+        let more = data.targets.iter().filter(|target| !own.contains(target));
         wanted.extend(more.cloned());
     }
     let table = Table::open(&data.file, &wanted, &[])?;
-    let inputs = match data.inputs.is_empty() {
+    let inputs = match own.is_empty() {
         true => table.columns.clone(),
-        false => data.inputs.clone(),
+        false => own.clone(),
     };
     let targets = match data.targets.is_empty() {
         true => inputs.clone(),
@@ -64,7 +65,7 @@ pub(super) fn open(
     let [train_end, validation_end] = ends(rows, data.validation, data.test);
 
     // Windows by the rows that they foretell.
-    let reach = data.window + data.horizon;
+    let reach = data.window.saturating_add(data.horizon);
     let windows = |targets: Range<usize>, stride: usize| -> Vec<Range<usize>> {
         let starts =
             targets.start.max(reach - 1) + 1 - reach..(targets.end + 1).saturating_sub(reach);
@@ -125,7 +126,7 @@ pub(super) fn open(
         stage: Stage::Skip { first, gain: 1.0 },
     }));
     let naive = naive(&raw, width, data, &test);
-    let own = Scale {
+    let own_scale = Scale {
         // The mean is in the input that is added.
         mean: match first {
             Some(_) => vec![0.0; width],
@@ -155,13 +156,14 @@ pub(super) fn open(
         validation: (!validation.is_empty()).then(|| part(validation, None)),
         test: (!test.is_empty()).then(|| part(test, None)),
         x_scale,
-        y_scale: own,
+        y_scale: own_scale,
         y_mean: y_scale.mean,
         known: Known {
             columns: inputs,
             targets,
             ..Known::default()
         },
+        files: vec![data.file.clone()],
         beside: naive,
     })
 }

@@ -19,6 +19,7 @@ use crate::recipe::{Job, Network, Recipe};
 use crate::trainer::{Loss, Scores};
 use fused_lstm::{DenseShape, Direction, LayerShape, LstmStage, Returns, Stage, Zoneout};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// What a job makes of its files.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Task {
     pub y_mean: Vec<f32>,
     /// What the files say that belongs to the model.
     pub known: Known,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
     /// Scores of the test part that a simple rule has.
     pub beside: Vec<(&'static str, f64)>,
     /// What was read, and how it was split, a line each.
@@ -72,6 +75,40 @@ pub struct Known {
     pub sample_rate: Option<u32>,
 }
 
+impl Known {
+    /// What does not fit the model, if anything does not.
+    fn check(&self, recipe: &Recipe, model: &ChainModel) -> Result<(), String> {
+        let stages = model.stages.iter();
+        let outputs = stages.fold(model.inputs, |width, stage| stage.stage.width(width));
+        let fits = |what: &str, expected: usize, got: usize| match expected == got {
+            true => Ok(()),
+            false => Err(format!(
+                "expected {expected} {what}, as the network has, got {got}"
+            )),
+        };
+        match &recipe.job {
+            Job::Forecast { .. } => {
+                fits("columns", model.inputs, self.columns.len())?;
+                fits("targets", outputs, self.targets.len())
+            }
+            Job::Classify { .. } => {
+                fits("columns", model.inputs, self.columns.len())?;
+                fits("classes", outputs, self.classes.len())
+            }
+            Job::Audio { .. } => fits("output", outputs, 1),
+            Job::Text { .. } => {
+                let inputs = if model.inputs == 1 {
+                    1
+                } else {
+                    self.units.len()
+                };
+                fits("inputs", model.inputs, inputs)?;
+                fits("units", outputs, self.units.len())
+            }
+        }
+    }
+}
+
 impl Task {
     /// Reads the files of a recipe. A model that is `known` takes its inputs as they are, and its classes
     /// and units are those that it has.
@@ -80,7 +117,7 @@ impl Task {
         match &recipe.job {
             Job::Forecast { data, loss } => forecast::open(recipe, data, loss, known),
             Job::Classify { data, loss } => classify::open(recipe, data, loss, known),
-            Job::Audio { data, loss } => audio::open(recipe, data, loss),
+            Job::Audio { data, loss } => audio::open(recipe, data, loss, known),
             Job::Text { data, loss } => text::open(recipe, data, loss, known),
         }
     }
@@ -158,6 +195,16 @@ fn ends(len: usize, validation: f64, test: f64) -> [usize; 2] {
         validation_end - part(validation).min(validation_end),
         validation_end,
     ]
+}
+
+/// Refuses first steps that do not count if no sequence has more.
+fn check_warm_up(recipe: &Recipe, longest: usize) -> Result<(), Error> {
+    let warm_up = recipe.training.warm_up;
+    if warm_up > 0 && warm_up >= longest {
+        let expected = format!("fewer than the {longest} steps of the longest sequence");
+        return Err(Error::recipe("training.warm-up", expected, warm_up));
+    }
+    Ok(())
 }
 
 /// Refuses a part that was asked for and has nothing in it.

@@ -8,8 +8,8 @@ use crate::dataset::Sequences;
 use crate::import;
 use crate::recipe::Recipe;
 use crate::tensors::TensorFile;
-use crate::trainer::{Dropout, Group, Judged, Plan, Trainer, judge};
-use fused_lstm::{Activation, Chain, Stage};
+use crate::trainer::{Dropout, Group, Judged, Loss, Plan, Scores, Trainer, judge};
+use fused_lstm::{Activation, Chain, Direction, Extent, Stage};
 use std::path::Path;
 use toml::Value;
 
@@ -98,19 +98,44 @@ fn take_stages(
     let mut stages = stages.to_vec();
     let is_softmax =
         |stage: &NamedStage| matches!(stage.stage, Stage::Activation(Activation::Softmax));
-    if stages.last().is_some_and(is_softmax) {
+    let has_logits = matches!(task.loss, Loss::CrossEntropy { .. });
+    if has_logits && stages.last().is_some_and(is_softmax) {
         stages.pop();
     }
-    let outputs = |stages: &[NamedStage]| {
+    let kinds =
+        |stages: &[NamedStage]| -> Vec<Stage> { stages.iter().map(|stage| stage.stage).collect() };
+    let (own, given) = (kinds(&task.stages), kinds(&stages));
+    let outputs = |stages: &[Stage]| {
         let widths = stages.iter();
-        widths.fold(task.inputs, |width, stage| stage.stage.width(width))
+        widths.fold(task.inputs, |width, stage| stage.width(width))
     };
-    let (expected, got) = (outputs(&task.stages), outputs(&stages));
+    let (expected, got) = (outputs(&own), outputs(&given));
     if (inputs, got) != (task.inputs, expected) {
         let problem = format!(
             "expected a network of {} inputs and {expected} outputs for this data, got {inputs} and {got}",
             task.inputs
         );
+        return Err(Error::file(path, problem));
+    }
+    // Of two steps there are two outputs, or one.
+    let two = Extent { steps: 2, batch: 1 };
+    let outputs = |stages: &[Stage]| Chain::lengths(inputs, stages, two).y;
+    if outputs(&own) != outputs(&given) {
+        let expected = match outputs(&own) > expected {
+            true => "an output for every step",
+            false => "one output for a sequence",
+        };
+        let problem = format!("expected a network with {expected} for this data, got another");
+        return Err(Error::file(path, problem));
+    }
+    let looks_ahead = |stage: &Stage| match stage {
+        Stage::Lstm(lstm) => lstm.direction != Direction::Forward,
+        _ => false,
+    };
+    let is_text = matches!(task.scores, Scores::Units { .. });
+    if (is_text || task.training.truncation > 0) && given.iter().any(looks_ahead) {
+        let problem =
+            "expected layers that look at no later step, as the data is cut there, got others";
         return Err(Error::file(path, problem));
     }
     task.stages = stages;
@@ -193,6 +218,15 @@ impl Run {
 
     /// Shares the shards with other processes: see [`Trainer::with_group`].
     pub fn with_group(self, group: Group) -> Result<Self, Error> {
+        let numbers = self
+            .trainer
+            .params()
+            .len()
+            .saturating_mul(self.recipe.training.shards);
+        if group.size() > 1 && numbers > i32::MAX as usize {
+            let expected = "gradients of fewer than 2³¹ numbers in all shards for MPI";
+            return Err(Error::recipe("training.shards", expected, numbers));
+        }
         Ok(Self {
             trainer: self.trainer.with_group(group)?,
             ..self

@@ -77,15 +77,14 @@ pub(super) fn save(
         ("state", &progress.state),
         ("gradients", &progress.gradients),
     ];
-    if !buffers
-        .iter()
-        .all(|(_, values)| values.iter().all(|v| v.is_finite()))
-    {
+    let best = progress.best.as_ref().map(|best| &best.params);
+    let model = task.model(best.unwrap_or(&progress.params));
+    let all = buffers.iter().map(|(_, values)| &values[..]);
+    let mut all = all.chain([&model.params[..]]).flatten();
+    if !all.all(|value| value.is_finite()) {
         let problem = "not written: expected finite weights, slots and states, got NaN or infinity";
         return Err(Error::file(path, problem));
     }
-    let best = progress.best.as_ref().map(|best| &best.params);
-    let model = task.model(best.unwrap_or(&progress.params));
     let (mut tensors, text) = model.contents(path)?;
     let more = [("best", best), ("given", progress.given.as_ref())];
     let more = more
@@ -156,6 +155,7 @@ impl Saved {
             ))),
         };
         let mut progress = text.progress;
+        progress.check().map_err(|what| refuse(&what))?;
         let needed = |name: &str, expected: usize| {
             let values = read(name)?.unwrap_or_default();
             expect(name, values, expected)
@@ -170,6 +170,9 @@ impl Saved {
         if text.given {
             progress.given = Some(needed("given", len)?);
         }
+        text.known
+            .check(&recipe, &model)
+            .map_err(|what| refuse(&what))?;
         Ok(Self {
             model,
             recipe,

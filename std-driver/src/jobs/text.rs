@@ -1,6 +1,6 @@
 //! Texts: each character or byte is foretold from those before it.
 
-use super::{Known, Task, ends, network, refuse_empty};
+use super::{Known, Task, check_warm_up, ends, network, refuse_empty};
 use crate::Error;
 use crate::chain::NamedStage;
 use crate::dataset::{Aim, Frames, Scale, Sequences};
@@ -62,6 +62,7 @@ pub(super) fn open(
     let [train_end, validation_end] = ends(len, data.validation, data.test);
     let batch = recipe.training.batch;
     let truncation = recipe.training.truncation;
+    check_warm_up(recipe, train_end / batch.max(1))?;
     if train_end < batch {
         let problem =
             format!("expected at least {batch} units to train on, a batch, got {train_end}");
@@ -141,6 +142,7 @@ pub(super) fn open(
             units: alphabet,
             ..Known::default()
         },
+        files: vec![data.file.clone()],
         beside: Vec::new(),
     })
 }

@@ -332,15 +332,22 @@ impl Job {
     }
 
     /// Takes all of the data as one part.
-    pub fn whole(&mut self) {
+    pub(super) fn whole(&mut self) {
         let (validation, test) = match self {
-            Self::Forecast { data, .. } => (&mut data.validation, &mut data.test),
+            Self::Forecast { data, .. } => {
+                data.stride = 1;
+                (&mut data.validation, &mut data.test)
+            }
             Self::Classify { data, .. } => {
+                data.stride = 0;
                 data.validation_groups.clear();
                 data.test_groups.clear();
                 (&mut data.validation, &mut data.test)
             }
-            Self::Audio { data, .. } => (&mut data.validation, &mut data.test),
+            Self::Audio { data, .. } => {
+                data.segment = usize::MAX;
+                (&mut data.validation, &mut data.test)
+            }
             Self::Text { data, .. } => (&mut data.validation, &mut data.test),
         };
         (*validation, *test) = (0.0, 0.0);

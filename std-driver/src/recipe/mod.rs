@@ -18,6 +18,9 @@ use fused_lstm::optimizer::{Adagrad, Adam, Momentum, Optimizer, RmsProp, Sgd};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// More than any machine has cores; each shard has a gradient of its own.
+const MOST_SHARDS: usize = 1024;
+
 /// A training run on one's own data.
 ///
 /// ```
@@ -231,8 +234,9 @@ impl Recipe {
                 return Err(Error::recipe(key, "at least 1", value));
             }
         }
-        if training.shards == 0 || training.shards > training.batch {
-            let expected = format!("1 to {}, the rows of a batch", training.batch);
+        let most = training.batch.min(MOST_SHARDS);
+        if training.shards == 0 || training.shards > most {
+            let expected = format!("1 to {most}, with batches of {} rows", training.batch);
             return Err(Error::recipe("training.shards", expected, training.shards));
         }
         if self.model.hidden.is_empty() || self.model.hidden.contains(&0) {
@@ -268,8 +272,36 @@ impl Recipe {
                 return Err(Error::recipe(key, "a finite number from 0 on", value));
             }
         }
+        if self.model.bidirectional {
+            let (key, expected) = match &self.job {
+                Job::Text { .. } => (
+                    "model.bidirectional",
+                    "false, or the answer is in the input",
+                ),
+                _ => ("training.truncation", "0 with layers of both directions"),
+            };
+            if training.truncation > 0 || matches!(self.job, Job::Text { .. }) {
+                return Err(Error::recipe(
+                    key,
+                    expected,
+                    match key {
+                        "model.bidirectional" => "true".to_owned(),
+                        _ => training.truncation.to_string(),
+                    },
+                ));
+            }
+        }
         training.schedule.check()?;
         self.job.check()
+    }
+
+    /// Takes all data as one part to be judged: windows one after the other, sounds and texts as they are.
+    pub fn whole(&mut self) {
+        self.job.whole();
+        if let Job::Text { .. } = self.job {
+            self.training.batch = 1;
+            self.training.shards = 1;
+        }
     }
 
     /// The files that are read.

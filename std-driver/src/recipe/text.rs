@@ -45,7 +45,10 @@ impl Recipe {
         let mut whole = Self::preset(job).to_table();
         lay_over(&mut whole, table);
         for (key, value) in changes {
-            set(&mut whole, key, value.clone());
+            if key == "job" || !set(&mut whole, key, value.clone()) {
+                let expected = "a key of a recipe as training.epochs";
+                return Err(Error::setting("set", expected, key));
+            }
         }
         let recipe = Self::of_table(job, whole).map_err(|problem| Error::file(path, problem))?;
         recipe.check()?;
@@ -129,16 +132,20 @@ fn lay_over(table: &mut Table, over: Table) {
     }
 }
 
-/// Sets a key with dots.
-fn set(table: &mut Table, key: &str, value: Value) {
+/// Sets a key with dots; whether there can be such a one.
+fn set(table: &mut Table, key: &str, value: Value) -> bool {
     match key.split_once('.') {
         Some((first, rest)) => {
             let inner = table.entry(first).or_insert_with(|| Table::new().into());
-            if let Value::Table(inner) = inner {
-                set(inner, rest, value);
+            match inner {
+                Value::Table(inner) => set(inner, rest, value),
+                _ => false,
             }
         }
-        None => lay_over(table, Table::from_iter([(key.to_owned(), value)])),
+        None => {
+            lay_over(table, Table::from_iter([(key.to_owned(), value)]));
+            true
+        }
     }
 }
 

@@ -71,13 +71,19 @@ impl Loss {
         })
     }
 
-    /// What a batch counts in a mean over batches: its rows that count.
-    pub fn count(&self, batch: &Batch) -> u64 {
-        let count = match self {
-            Self::CrossEntropy { .. } => batch.labels.iter().filter(|&&l| l != IGNORE).count(),
-            _ => batch.mask.iter().filter(|&&counts| counts).count(),
-        };
-        count as u64
+    /// What a batch counts in a mean over batches: its rows that count, or the weights of their classes.
+    pub fn count(&self, batch: &Batch) -> f64 {
+        match self {
+            Self::CrossEntropy { class_weights, .. } => {
+                let labels = batch.labels.iter().filter(|&&label| label != IGNORE);
+                let weights = labels.map(|&label| match class_weights {
+                    Some(weights) => weights.get(label as usize).map_or(0.0, |&w| f64::from(w)),
+                    None => 1.0,
+                });
+                weights.sum()
+            }
+            _ => batch.mask.iter().filter(|&&counts| counts).count() as f64,
+        }
     }
 }
 
@@ -85,7 +91,7 @@ impl Loss {
 const SILENCE: f64 = 1e-5;
 
 /// With e = y − target over the N numbers that count, and e', target' those behind the filter:
-/// mse·Σe²/N + esr·Σe'² / (Σtarget'² + 1e-5·N).
+/// mse·Σe²/N + esr·Σe'² / (Σtarget'² + 1e-5·N). The first number of a row has none before it, and so no e'.
 fn audio_gradient(
     audio: crate::recipe::AudioLoss,
     rows: usize,
@@ -100,10 +106,11 @@ fn audio_gradient(
         return 0.0;
     }
     let a = f64::from(audio.pre_emphasis);
-    // Behind the filter; where the step before does not count there is nothing to subtract.
     let before = |at: usize| at.checked_sub(rows).filter(|&before| mask[before]);
-    let filtered = |value: &dyn Fn(usize) -> f64, at: usize| {
-        value(at) - before(at).map_or(0.0, |before| a * value(before))
+    // Behind the filter.
+    let filtered = |value: &dyn Fn(usize) -> f64, at: usize| match before(at) {
+        Some(before) => value(at) - a * value(before),
+        None => 0.0,
     };
     let error = |at: usize| f64::from(y[at] - targets[at]);
     let target = |at: usize| f64::from(targets[at]);
@@ -118,8 +125,9 @@ fn audio_gradient(
     let (mse, esr) = (f64::from(audio.mse), f64::from(audio.esr));
     for at in counted() {
         let e = filtered(&error, at);
-        dy[at] += (2.0 * mse * error(at) / count + 2.0 * esr * e / signal) as f32;
+        dy[at] += (2.0 * mse * error(at) / count) as f32;
         if let Some(before) = before(at) {
+            dy[at] += (2.0 * esr * e / signal) as f32;
             dy[before] -= (2.0 * esr * a * e / signal) as f32;
         }
     }

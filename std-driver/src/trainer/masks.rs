@@ -22,9 +22,10 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// The numbers of a kind of mask, of a row, from a step on.
     fn random(&self, kind: u64, row: usize, at: usize) -> ChaCha8Rng {
-        // Streams below 2⁶³ belong to the order of the data.
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x6d61_736b);
-        random.set_stream(kind << 48 ^ self.epoch << 24 ^ row as u64);
+        // Other numbers than those that weights and the order of the data are drawn from.
+        let seed = self.seed ^ 0x6d61_736b ^ self.epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(kind << 48 ^ row as u64);
         random.set_word_pos(at as u128);
         random
     }

@@ -19,7 +19,7 @@ pub(crate) use scores::largest;
 
 use crate::Error;
 use crate::dataset::{Batch, Dataset, Portion};
-use crate::memory::zeros;
+use crate::memory::{reserve, zeros};
 use crate::recipe::{Schedule, Training};
 use fused_lstm::optimizer::clip_by_global_norm;
 use fused_lstm::{ArgumentError, Chain, Extent, Stage};
@@ -111,11 +111,16 @@ pub struct Trainer<D> {
     /// The epoch that `portions` are of.
     planned: Option<u64>,
     portions: Vec<Portion>,
+    /// Batches of an epoch.
+    batches: u64,
     /// Updates of a run of all epochs.
     updates: u64,
     batch: Batch,
     shards: Shards,
+    /// The sum of the gradients that wait for an update; zeros if there are none.
     gradients: Vec<f32>,
+    /// The same with those of the last batch.
+    sum: Vec<f32>,
 }
 
 impl<D: Dataset> Trainer<D> {
@@ -139,19 +144,44 @@ impl<D: Dataset> Trainer<D> {
         mut progress: Progress,
     ) -> Result<Self, Error> {
         let training = &plan.training;
-        let stopped = training.patience > 0 && progress.since_best >= training.patience;
-        if progress.restart > 0 && progress.portion == 0 && progress.epoch > 0 {
-            // The last restart is over; it goes on if there are more epochs now.
-            if progress.restart >= training.restarts && progress.epoch < training.epochs && !stopped
-            {
-                progress.restart = training.restarts - 1;
+        let one = Extent { steps: 1, batch: 1 };
+        let len = Chain::lengths(plan.inputs, &plan.stages, one).params;
+        if progress.params.len() != len {
+            let got = progress.params.len();
+            return Err(ArgumentError::Length {
+                what: "params",
+                expected: len,
+                got,
             }
+            .into());
         }
-        let batches = data.epoch(0).len() as u64;
+        if progress.ended && progress.epoch < training.epochs && !progress.is_stopped(training) {
+            // There are more epochs now than when it ended.
+            progress.ended = false;
+        }
+        if progress.portion == 0 && progress.epoch >= training.epochs {
+            // There are fewer now than it has had.
+            progress.ended = true;
+        }
+        if progress.ended && progress.restart + 1 < training.restarts {
+            start_again(&plan, &mut progress)?;
+        }
+        let portions = data.epoch(progress.number());
+        check_memory(&plan, &portions)?;
+        let batches = portions.len() as u64;
         let shards = Shards::new(&plan, &progress.state, Group::alone())?;
+        let mut gradients = zeros(len)?;
+        if progress.gradients.len() == len {
+            gradients.copy_from_slice(&progress.gradients);
+        }
         Ok(Self {
-            updates: plan.training.epochs * batches.div_ceil(plan.training.accumulate as u64),
-            gradients: zeros(progress.params.len())?,
+            updates: plan
+                .training
+                .epochs
+                .saturating_mul(batches.div_ceil(plan.training.accumulate as u64)),
+            batches,
+            gradients,
+            sum: zeros(len)?,
             planned: None,
             portions: Vec::new(),
             batch: Batch::default(),
@@ -221,19 +251,20 @@ impl<D: Dataset> Trainer<D> {
 
     /// Batches done, and those of a run of all epochs.
     pub fn done_of(&self) -> (u64, u64) {
-        let batches = self.portions.len().max(1) as u64;
-        let each = self.plan.training.epochs * batches;
+        let batches = self.batches;
+        let each = self.plan.training.epochs.saturating_mul(batches);
+        let all = each.saturating_mul(self.plan.training.restarts);
         let progress = &self.progress;
-        let done = progress.epoch * batches + progress.portion;
-        (
-            progress.restart * each + done.min(each),
-            each * self.plan.training.restarts,
-        )
+        let done = progress.epoch.saturating_mul(batches) + progress.portion;
+        match progress.ended {
+            true => (all, all),
+            false => (progress.restart.saturating_mul(each) + done.min(each), all),
+        }
     }
 
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
-        self.progress.restart >= self.plan.training.restarts
+        self.progress.ended
     }
 
     /// One batch, or the end of an epoch. `None` at the end of the run. If there are no finite numbers to
@@ -242,32 +273,20 @@ impl<D: Dataset> Trainer<D> {
         if self.is_done() {
             return Ok(None);
         }
-        let epoch = self.progress.epoch;
-        // No two restarts have the same order.
-        let number = self.progress.restart * self.plan.training.epochs + epoch;
+        let number = self.progress.number();
         if self.planned != Some(number) {
             self.portions = self.data.epoch(number);
             self.planned = Some(number);
-            if self.progress.portion > 0 && !self.progress.gradients.is_empty() {
-                self.gradients.copy_from_slice(&self.progress.gradients);
-            }
         }
         let index = self.progress.portion as usize;
-        if index >= self.portions.len() {
+        let Some(portion) = self.portions.get(index) else {
             return self.end_epoch().map(Some);
-        }
-        let portion = &self.portions[index];
+        };
         self.data.load(portion, &mut self.batch);
-        let batch = &self.batch;
         let chain = Chain::new(self.plan.inputs, &self.plan.stages, &self.progress.params)?;
-        let accumulate = self.plan.training.accumulate as u64;
-        let at = self.progress.portion % accumulate;
-        if at == 0 {
-            self.gradients.fill(0.0);
-        }
         let step = shards::Step {
             chain,
-            batch,
+            batch: &self.batch,
             fresh: portion.first == 0,
             dropout: self.plan.dropout,
             place: masks::Place {
@@ -283,20 +302,28 @@ impl<D: Dataset> Trainer<D> {
             let problem = format!("expected a finite loss, got {loss}");
             return Err(self.diverged(problem));
         }
-        let before = (accumulate > 1).then(|| self.gradients.clone());
-        self.shards.add_to(&mut self.gradients);
+        // What counts nothing fills the state, and is nothing to learn from.
+        let count = self.plan.loss.count(&self.batch);
+        let more = u64::from(count > 0.0);
+        self.sum.copy_from_slice(&self.gradients);
+        self.shards.add_to(&mut self.sum);
+        if !self.sum.iter().all(|g| g.is_finite()) {
+            return Err(self.diverged("expected finite gradients".into()));
+        }
+        let waiting = self.progress.waiting + more;
         let last = index + 1 == self.portions.len();
-        if at + 1 == accumulate || last {
-            let updated = self.update(at + 1);
-            if let (Err(_), Some(before)) = (&updated, before) {
-                self.gradients = before;
-            }
-            updated?;
+        let is_full = waiting >= self.plan.training.accumulate as u64;
+        if waiting > 0 && (last || more > 0 && is_full) {
+            self.update(waiting)?;
+            self.gradients.fill(0.0);
+            self.progress.waiting = 0;
+        } else {
+            std::mem::swap(&mut self.gradients, &mut self.sum);
+            self.progress.waiting = waiting;
         }
         self.shards.keep();
-        let count = self.plan.loss.count(&self.batch);
         let progress = &mut self.progress;
-        progress.loss_sum += f64::from(loss) * count as f64;
+        progress.loss_sum += f64::from(loss) * count;
         progress.loss_count += count;
         progress.portion += 1;
         Ok(Some(Event::Step {
@@ -305,13 +332,13 @@ impl<D: Dataset> Trainer<D> {
         }))
     }
 
-    /// Changes the weights by the sum of the gradients of so many batches.
+    /// Changes the weights by the mean of so many batches' gradients, whose sum is in `sum`.
     fn update(&mut self, batches: u64) -> Result<(), Error> {
         let training = &self.plan.training;
         let progress = &mut self.progress;
         if batches > 1 {
             let factor = 1.0 / batches as f32;
-            self.gradients.iter_mut().for_each(|g| *g *= factor);
+            self.sum.iter_mut().for_each(|g| *g *= factor);
         }
         let decay = training.coupled_decay();
         let rate = training.schedule.rate(
@@ -323,10 +350,10 @@ impl<D: Dataset> Trainer<D> {
         );
         let mut refused = None;
         if training.clip_norm > 0.0 {
-            refused = clip_by_global_norm(&mut self.gradients, training.clip_norm).err();
+            refused = clip_by_global_norm(&mut self.sum, training.clip_norm).err();
         }
         if decay > 0.0 {
-            let each = self.gradients.iter_mut().zip(&progress.params);
+            let each = self.sum.iter_mut().zip(&progress.params);
             each.for_each(|(g, w)| *g += decay * w);
         }
         // Beyond 2³² Adam's corrections have long been 1.
@@ -334,9 +361,7 @@ impl<D: Dataset> Trainer<D> {
         let optimizer = training.optimizer(rate);
         let refused = refused.or_else(|| {
             let (params, slots) = (&mut progress.params, &mut progress.slots);
-            optimizer
-                .update(count, params, &self.gradients, slots)
-                .err()
+            optimizer.update(count, params, &self.sum, slots).err()
         });
         match refused {
             None => {
@@ -352,10 +377,8 @@ impl<D: Dataset> Trainer<D> {
     }
 
     fn diverged(&self, problem: String) -> Error {
-        let (restart, epoch) = (self.progress.restart, self.progress.epoch);
-        let batches = self.portions.len() as u64;
         Error::Diverged {
-            step: (restart * self.plan.training.epochs + epoch) * batches + self.progress.portion,
+            step: self.done_of().0,
             problem,
             advice: match self.plan.training.clip_norm > 0.0 {
                 true => "try a smaller training.learning-rate",
@@ -374,9 +397,14 @@ impl<D: Dataset> Trainer<D> {
             }
             None => None,
         };
-        let progress = &mut self.progress;
-        let training = progress.loss_sum / progress.loss_count.max(1) as f64;
+        let progress = &self.progress;
+        let training = match progress.loss_count > 0.0 {
+            true => progress.loss_sum / progress.loss_count,
+            false => 0.0,
+        };
         let score = judged.as_ref().map_or(training, |judged| judged.loss);
+        let scores = judged.as_ref().map(|judged| judged.scores.named());
+        let scores = scores.into_iter().flatten().map(|(_, value)| value);
         let epoch = Epoch {
             restart: progress.restart,
             epoch: progress.epoch,
@@ -384,15 +412,12 @@ impl<D: Dataset> Trainer<D> {
             rate: progress.rate,
             training,
             validation: judged.as_ref().map(|judged| judged.loss),
-            scores: judged.map_or(Vec::new(), |judged| {
-                judged
-                    .scores
-                    .named()
-                    .into_iter()
-                    .map(|(_, value)| value)
-                    .collect()
-            }),
+            scores: scores.collect(),
         };
+        if !(score.is_finite() && epoch.scores.iter().all(|score| score.is_finite())) {
+            return Err(self.diverged("expected a finite validation, got infinity or NaN".into()));
+        }
+        let progress = &mut self.progress;
         progress.take(score);
         progress.history.push(epoch.clone());
         if let Schedule::Plateau { patience, .. } = plan.training.schedule
@@ -401,23 +426,43 @@ impl<D: Dataset> Trainer<D> {
             progress.drops += 1;
             progress.since_drop = 0;
         }
-        (progress.loss_sum, progress.loss_count) = (0.0, 0);
+        (progress.loss_sum, progress.loss_count) = (0.0, 0.0);
         (progress.portion, progress.epoch) = (0, progress.epoch + 1);
-        let patience = plan.training.patience;
-        let stopped = patience > 0 && progress.since_best >= patience;
-        if stopped || progress.epoch >= plan.training.epochs {
-            let (restart, seed) = (progress.restart + 1, plan.seed);
-            if restart < plan.training.restarts {
-                let mut params = zeros(progress.params.len())?;
-                match &progress.given {
-                    Some(given) => params.copy_from_slice(given),
-                    None => init::glorot_uniform(&plan.stages, seed, restart, &mut params),
-                }
-                progress.start_again(&plan.training, restart, params)?;
+        if progress.is_stopped(&plan.training) || progress.epoch >= plan.training.epochs {
+            if progress.restart + 1 < plan.training.restarts {
+                start_again(plan, progress)?;
             } else {
-                progress.restart = restart;
+                progress.ended = true;
             }
         }
         Ok(Event::Epoch(epoch))
     }
+}
+
+/// Refuses batches that do not fit into memory, before a buffer of theirs is asked for.
+fn check_memory(plan: &Plan, portions: &[Portion]) -> Result<(), Error> {
+    let extent = |portion: &Portion| Extent {
+        steps: portion.steps,
+        batch: portion.rows.len(),
+    };
+    let largest = portions
+        .iter()
+        .map(extent)
+        .max_by_key(|extent| extent.rows());
+    let lens = Chain::lengths(plan.inputs, &plan.stages, largest.unwrap_or_default());
+    let parts = [lens.x, lens.x, lens.y, lens.y, lens.y, lens.y];
+    let more = [lens.state, lens.cache, lens.workspace, lens.masks];
+    let all = parts.into_iter().chain(more).fold(0, usize::saturating_add);
+    reserve::<f32>(all).map(drop)
+}
+
+/// The beginning of the next restart.
+fn start_again(plan: &Plan, progress: &mut Progress) -> Result<(), Error> {
+    let restart = progress.restart + 1;
+    let mut params = zeros(progress.params.len())?;
+    match &progress.given {
+        Some(given) => params.copy_from_slice(given),
+        None => init::glorot_uniform(&plan.stages, plan.seed, restart, &mut params),
+    }
+    progress.start_again(&plan.training, restart, params)
 }

@@ -62,10 +62,14 @@ pub struct Progress {
     pub lowest: Option<f64>,
     /// The restart, from 0.
     pub restart: u64,
+    /// Whether the last of them is over.
+    pub ended: bool,
     /// Its epoch, from 0.
     pub epoch: u64,
     /// The next batch of the epoch, from 0.
     pub portion: u64,
+    /// Batches whose gradients wait for an update.
+    pub waiting: u64,
     /// Updates of this restart.
     pub updates: u64,
     /// The learning rate of the last update.
@@ -79,7 +83,7 @@ pub struct Progress {
     /// The losses of this epoch, each times what its batch counts.
     pub loss_sum: f64,
     /// What the batches of this epoch count.
-    pub loss_count: u64,
+    pub loss_count: f64,
     /// What the epochs gave.
     pub history: Vec<Epoch>,
 }
@@ -99,15 +103,17 @@ impl Progress {
             best: None,
             lowest: None,
             restart: 0,
+            ended: false,
             epoch: 0,
             portion: 0,
+            waiting: 0,
             updates: 0,
             rate: training.learning_rate,
             drops: 0,
             since_drop: 0,
             since_best: 0,
             loss_sum: 0.0,
-            loss_count: 0,
+            loss_count: 0.0,
             history: Vec::new(),
         })
     }
@@ -128,6 +134,38 @@ impl Progress {
             ..new
         };
         Ok(())
+    }
+
+    /// What no run can have, if anything: the counters are read from a file.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let short = [("restart", self.restart), ("epoch", self.epoch)];
+        let long = [
+            ("portion", self.portion),
+            ("updates", self.updates),
+            ("waiting", self.waiting),
+            ("since_drop", self.since_drop),
+            ("since_best", self.since_best),
+        ];
+        let short = short.map(|(name, value)| (name, value, 1 << 31));
+        let long = long.map(|(name, value)| (name, value, 1 << 53));
+        match short
+            .into_iter()
+            .chain(long)
+            .find(|(_, value, most)| value >= most)
+        {
+            None => Ok(()),
+            Some((name, value, most)) => Err(format!("expected {name} below {most}, got {value}")),
+        }
+    }
+
+    /// A number that no other epoch of the run has, of whatever restart.
+    pub(super) fn number(&self) -> u64 {
+        self.restart << 32 | self.epoch
+    }
+
+    /// Whether there were too many epochs without a lower loss.
+    pub(super) fn is_stopped(&self, training: &Training) -> bool {
+        training.patience > 0 && self.since_best >= training.patience
     }
 
     /// Takes note of the loss of an epoch.

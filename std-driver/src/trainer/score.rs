@@ -35,7 +35,7 @@ pub(crate) fn outputs<D: Dataset + ?Sized>(
 ) -> Result<Judged, Error> {
     let (mut batch, mut state) = (Batch::default(), Vec::new());
     let [mut y, mut dy, mut scratch] = [const { Vec::new() }; 3];
-    let (mut sum, mut count) = (0.0, 0u64);
+    let (mut sum, mut count) = (0.0, 0.0);
     let width = chain.outputs();
     for portion in data.epoch(0) {
         data.load(&portion, &mut batch);
@@ -56,13 +56,13 @@ pub(crate) fn outputs<D: Dataset + ?Sized>(
         scores.add(width, &batch, &y);
         see(&batch, &y);
         let own = loss.count(&batch);
-        if own > 0 {
-            sum += f64::from(loss.gradient(width, &batch, &mut y, &mut dy)?) * own as f64;
+        if own > 0.0 {
+            sum += f64::from(loss.gradient(width, &batch, &mut y, &mut dy)?) * own;
             count += own;
         }
     }
     Ok(Judged {
-        loss: sum / count.max(1) as f64,
+        loss: if count > 0.0 { sum / count } else { 0.0 },
         scores,
     })
 }

@@ -179,7 +179,8 @@ impl Scores {
             } => {
                 let mean = errors / (*count).max(1) as f64;
                 vec![
-                    ("ESR", errors / signal.max(f64::MIN_POSITIVE)),
+                    // A silent target has no energy to compare with.
+                    ("ESR", errors / signal.max(1e-10 * (*count).max(1) as f64)),
                     ("MSE", mean),
                 ]
             }
