@@ -66,7 +66,10 @@ pub(super) fn lines(axes: Axes, lines: &[Line]) -> Result<String, Box<dyn std::e
         .x_desc(axes.x)
         .y_desc(axes.y)
         .x_labels(10)
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|x| match x.fract() == 0.0 {
+            true => format!("{x:.0}"),
+            false => String::new(),
+        })
         .y_labels(6)
         .y_label_formatter(&move |y| match logarithmic {
             true => format!("{:.1e}", 10f64.powf(*y)),

@@ -4,8 +4,8 @@ use fused_lstm::Stage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Overwrites the parameters of the stages. Kernels and tables are glorot-uniform: between ±√(6/(rows +
-/// columns)).
+/// Overwrites the parameters of the stages. Kernels are glorot-uniform: between ±√(6/(rows + columns)).
+/// Tables are uniform between ±√3, so that their numbers have the variance of standardised inputs.
 pub(super) fn glorot_uniform(stages: &[Stage], seed: u64, restart: u64, params: &mut [f32]) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     // The orders of the data have the other streams.
@@ -23,7 +23,8 @@ pub(super) fn glorot_uniform(stages: &[Stage], seed: u64, restart: u64, params: 
         rest = after;
         own.fill(0.0);
         match stage {
-            Stage::Embedding { rows, width } => draw(*rows, *width, own),
+            // Of one row and one column.
+            Stage::Embedding { .. } => draw(1, 1, own),
             Stage::Dense(shape) => {
                 draw(shape.inputs, shape.outputs, &mut own[..shape.kernel_len()]);
             }
